@@ -1,0 +1,8 @@
+//! A transactional event stream (outbox) served over gRPC.
+//!
+//! The modules depend on each other in one direction only:
+//! `event <- store <- stream <- {grpc, http} <- app <- main`; `tests/it`
+//! holds this. See ARCHITECTURE.md for the map.
+
+pub mod grpc;
+pub mod proto;
