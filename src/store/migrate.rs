@@ -1,0 +1,30 @@
+//! The migrations compiled into the binary.
+//!
+//! Own files instead of sqlx's migrator, because table names are configurable
+//! and several streams can share one database: `evt_migrations` records each
+//! step by stream. A step that was published never changes.
+
+/// One step of the schema.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Step {
+    /// 1, 2, 3 …, the same in every engine.
+    pub version: i64,
+    /// What it does.
+    pub name: &'static str,
+    /// Statements, with the default table names.
+    pub sql: &'static str,
+}
+
+/// The active database's steps for SQLite.
+pub(super) const SQLITE: &[Step] = &[
+    Step {
+        version: 1,
+        name: "ftn18_tables",
+        sql: include_str!("../../migrations/active/sqlite/0001_ftn18_tables.sql"),
+    },
+    Step {
+        version: 2,
+        name: "service_tables",
+        sql: include_str!("../../migrations/active/sqlite/0002_service_tables.sql"),
+    },
+];

@@ -1,0 +1,245 @@
+//! Connections to the file, and what its errors mean.
+//!
+//! A file that is moved away or replaced keeps its open connections, which
+//! then write into nothing. So the file's identity (device and inode) is
+//! compared before every tail read and before every acknowledgement; when it
+//! changed, the answer is [`Error::Lost`] and the connections are made anew.
+//! A missing file is never made again by a reconnect.
+
+use std::{
+    os::unix::fs::MetadataExt,
+    path::Path,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use sqlx::{
+    Connection, Sqlite, SqliteConnection, SqlitePool, Transaction,
+    pool::PoolConnection,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions},
+};
+
+use super::SqliteOptions;
+use crate::store::{Effect, Error};
+
+/// The pools, replaced as one by a reconnect.
+#[derive(Debug)]
+pub(super) struct Connections {
+    options: Arc<SqliteOptions>,
+    current: RwLock<Pools>,
+}
+
+#[derive(Debug, Clone)]
+struct Pools {
+    write: SqlitePool,
+    read: SqlitePool,
+    file: FileIdentity,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct FileIdentity {
+    device: u64,
+    inode: u64,
+}
+
+/// Waiting for one of our own connections on top of the file's lock.
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Pages of WAL after which a commit checkpoints: 16 MiB, so that a burst of
+/// commits does not pay for it every few milliseconds.
+const CHECKPOINT_PAGES: &str = "4000";
+
+impl Connections {
+    pub(super) async fn open(options: Arc<SqliteOptions>) -> Result<Self, Error> {
+        let pools = Pools::open(&options, true).await?;
+        Ok(Self { options, current: RwLock::new(pools) })
+    }
+
+    /// Makes new connections to whatever file is at the path now.
+    pub(super) async fn reopen(&self) -> Result<(), Error> {
+        let fresh = Pools::open(&self.options, false).await?;
+        let stale = {
+            let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *current, fresh)
+        };
+        stale.close().await;
+        Ok(())
+    }
+
+    pub(super) async fn close(&self) {
+        self.pools().close().await;
+    }
+
+    /// A write transaction on the one connection for writing; holds the file's
+    /// write lock from the start, so that it can neither deadlock nor fail half way.
+    pub(super) async fn begin(&self) -> Result<WriteTx<'_>, Error> {
+        let pools = self.pools();
+        match pools.write.begin_with("BEGIN IMMEDIATE").await {
+            Ok(tx) => Ok(WriteTx { connections: self, tx }),
+            Err(error) => {
+                if is_read_only(&error) {
+                    reopen_writer(&pools.write).await;
+                }
+                Err(unavailable(&error))
+            }
+        }
+    }
+
+    /// A connection for reading.
+    pub(super) async fn read(&self) -> Result<PoolConnection<Sqlite>, Error> {
+        self.pools().read.acquire().await.map_err(|error| unavailable(&error))
+    }
+
+    /// Whether the connections still lead to the file at the path.
+    pub(super) fn check_file(&self, effect: Effect) -> Result<(), Error> {
+        let opened = self.current.read().unwrap_or_else(PoisonError::into_inner).file;
+        match FileIdentity::of(&self.options.path) {
+            Ok(now) if now == opened => Ok(()),
+            Ok(_) => Err(Error::Lost { effect, cause: "the database file was replaced".into() }),
+            Err(error) => Err(Error::Lost {
+                effect,
+                cause: format!("the database file is gone: {error}"),
+            }),
+        }
+    }
+
+    fn pools(&self) -> Pools {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Pools {
+    async fn open(options: &SqliteOptions, create: bool) -> Result<Self, Error> {
+        let connect = SqliteConnectOptions::new()
+            .filename(&options.path)
+            .create_if_missing(create)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(options.synchronous.into())
+            .busy_timeout(options.busy_timeout)
+            .foreign_keys(false)
+            .pragma("wal_autocheckpoint", CHECKPOINT_PAGES);
+        let pool = || {
+            SqlitePoolOptions::new()
+                .acquire_timeout(options.busy_timeout + QUEUE_TIMEOUT)
+                .test_before_acquire(false)
+        };
+        let write = pool().max_connections(1).connect_with(connect.clone()).await;
+        let write = write.map_err(|error| cannot_open(options, &error))?;
+        let file = FileIdentity::of(&options.path).map_err(|error| Error::Unavailable {
+            effect: Effect::None,
+            cause: format!("{}: {error}", options.path.display()),
+        })?;
+        let read = pool()
+            .max_connections(options.read_connections)
+            .connect_lazy_with(connect.pragma("query_only", "1"));
+        Ok(Self { write, read, file })
+    }
+
+    async fn close(&self) {
+        self.read.close().await;
+        self.write.close().await;
+    }
+}
+
+/// A write transaction; rolled back when dropped.
+pub(super) struct WriteTx<'a> {
+    connections: &'a Connections,
+    tx: Transaction<'static, Sqlite>,
+}
+
+impl WriteTx<'_> {
+    /// Runs a savepoint's `work` statements by hand.
+    pub(super) async fn savepoint(&mut self) -> Result<Transaction<'_, Sqlite>, sqlx::Error> {
+        self.tx.begin().await
+    }
+
+    pub(super) async fn rollback(self) -> Result<(), Error> {
+        self.tx.rollback().await.map_err(|error| unavailable(&error))
+    }
+
+    /// Durable when it returns, and in the file that is at the path.
+    pub(super) async fn commit(self) -> Result<(), Error> {
+        self.tx.commit().await.map_err(|error| commit_failed(&error))?;
+        self.connections.check_file(Effect::Unknown)
+    }
+}
+
+impl std::ops::Deref for WriteTx<'_> {
+    type Target = SqliteConnection;
+    fn deref(&self) -> &SqliteConnection {
+        &self.tx
+    }
+}
+
+impl std::ops::DerefMut for WriteTx<'_> {
+    fn deref_mut(&mut self) -> &mut SqliteConnection {
+        &mut self.tx
+    }
+}
+
+/// A connection that was opened while the file was read-only stays so; the
+/// next one may not.
+async fn reopen_writer(pool: &SqlitePool) {
+    if let Ok(connection) = pool.acquire().await
+        && let Err(error) = connection.close().await
+    {
+        tracing::debug!(%error, "closing a read-only connection");
+    }
+}
+
+impl FileIdentity {
+    fn of(path: &Path) -> std::io::Result<Self> {
+        let metadata = std::fs::metadata(path)?;
+        Ok(Self { device: metadata.dev(), inode: metadata.ino() })
+    }
+}
+
+fn cannot_open(options: &SqliteOptions, error: &sqlx::Error) -> Error {
+    Error::Unavailable {
+        effect: Effect::None,
+        cause: format!("cannot open {}: {error}", options.path.display()),
+    }
+}
+
+/// SQLite's primary result code.
+fn primary_code(error: &sqlx::Error) -> Option<i32> {
+    let code: i32 = error.as_database_error()?.code()?.parse().ok()?;
+    Some(code & 0xff)
+}
+
+/// `SQLITE_READONLY`.
+fn is_read_only(error: &sqlx::Error) -> bool {
+    primary_code(error) == Some(8)
+}
+
+/// Whether the database refuses the values themselves: `SQLITE_TOOBIG`,
+/// `SQLITE_CONSTRAINT` (a CHECK or trigger of the application's), `SQLITE_MISMATCH`.
+pub(super) fn is_data_error(error: &sqlx::Error) -> bool {
+    matches!(primary_code(error), Some(18..=20))
+}
+
+/// A failure before anything was committed.
+pub(super) fn unavailable(error: &sqlx::Error) -> Error {
+    classify(error, Effect::None)
+}
+
+/// A failure of COMMIT itself. SQLite rolls back when it is busy or full; an
+/// I/O error may have struck after the commit record was written.
+fn commit_failed(error: &sqlx::Error) -> Error {
+    let effect = match primary_code(error) {
+        Some(5 | 6 | 13) => Effect::None,
+        _ => Effect::Unknown,
+    };
+    classify(error, effect)
+}
+
+fn classify(error: &sqlx::Error, effect: Effect) -> Error {
+    let cause = error.to_string();
+    match (error, primary_code(error)) {
+        // SQLITE_CORRUPT and SQLITE_NOTADB: something else is at the path.
+        (_, Some(11 | 26)) | (sqlx::Error::WorkerCrashed | sqlx::Error::PoolClosed, _) => {
+            Error::Lost { effect, cause }
+        }
+        _ => Error::Unavailable { effect, cause },
+    }
+}

@@ -1,0 +1,404 @@
+//! The queue table: group commit, pages, the tail.
+
+use std::{collections::HashMap, fmt::Write as _};
+
+use async_trait::async_trait;
+use sqlx::{AssertSqlSafe, Row, SqliteConnection, sqlite::SqliteRow};
+use uuid::Uuid;
+
+use super::{
+    SqliteStore,
+    connections::{WriteTx, is_data_error, unavailable},
+};
+use crate::{
+    event::{Event, EventId, EventType, Fault, Moment, NewEvent, User, Want},
+    limits,
+    store::{
+        Append, Bounds, Effect, Error, IdRange, IdRuns, Page, Proof, Refusal, Span, Tail, TailRead,
+    },
+};
+
+type Outcomes = Vec<Result<IdRuns, Refusal>>;
+
+/// Binds of one INSERT stay far below SQLite's 32 766.
+const INSERT_ROWS: usize = 500;
+
+/// Expired request ids that one write removes at most.
+const PURGE_ROWS: i64 = 1000;
+
+/// A page and the head of the same snapshot.
+pub(super) struct ReadSpan {
+    pub page: Page,
+    head: EventId,
+    /// Whether rows or bytes ran out before the span did.
+    more: bool,
+}
+
+impl SqliteStore {
+    pub(super) async fn append_requests(&self, requests: &[Append]) -> Result<Outcomes, Error> {
+        let mut tx = self.connections.begin().await?;
+        let outcomes = match self.append_together(&mut tx, requests).await {
+            Ok(outcomes) => outcomes,
+            Err(error) if is_data_error(&error) => {
+                tx.rollback().await?;
+                tx = self.connections.begin().await?;
+                self.append_apart(&mut tx, requests).await.map_err(|error| unavailable(&error))?
+            }
+            Err(error) => return Err(unavailable(&error)),
+        };
+        tx.commit().await?;
+        Ok(outcomes)
+    }
+
+    /// All new events of all requests in as few statements as possible.
+    async fn append_together(
+        &self,
+        tx: &mut SqliteConnection,
+        requests: &[Append],
+    ) -> Result<Outcomes, sqlx::Error> {
+        let mut known = self.known_requests(tx, requests).await?;
+        let mut fresh = Vec::new();
+        let mut events: Vec<&NewEvent> = Vec::new();
+        for (index, request) in requests.iter().enumerate() {
+            if !known.claims(request, index) {
+                fresh.push(index);
+                events.extend(&request.events);
+            }
+        }
+        let mut ids = self.insert_events(tx, &events).await?;
+        let mut outcomes = vec![Ok(IdRuns::default()); requests.len()];
+        for &index in &fresh {
+            let count = i64::try_from(requests[index].events.len()).unwrap_or(i64::MAX);
+            let runs = IdRuns::run(EventId::stored(ids), EventId::stored(ids + count - 1));
+            ids += count;
+            self.remember_request(tx, &requests[index], &runs).await?;
+            outcomes[index] = Ok(runs);
+        }
+        known.answer_repeats(requests, &mut outcomes);
+        Ok(outcomes)
+    }
+
+    /// Each request under a savepoint of its own, so that what the database
+    /// refuses is refused alone (DESIGN §4, rule 9).
+    async fn append_apart(
+        &self,
+        tx: &mut WriteTx<'_>,
+        requests: &[Append],
+    ) -> Result<Outcomes, sqlx::Error> {
+        let mut outcomes = Vec::with_capacity(requests.len());
+        for request in requests {
+            let mut savepoint = tx.savepoint().await?;
+            let alone = std::slice::from_ref(request);
+            let outcome = match self.append_together(&mut savepoint, alone).await {
+                Ok(mut outcome) => {
+                    savepoint.commit().await?;
+                    outcome.remove(0)
+                }
+                Err(error) if is_data_error(&error) => {
+                    savepoint.rollback().await?;
+                    Err(Refusal::Data(error.to_string()))
+                }
+                Err(error) => return Err(error),
+            };
+            outcomes.push(outcome);
+        }
+        Ok(outcomes)
+    }
+
+    /// Inserts and returns the first id. The ids of one transaction are
+    /// consecutive: it holds the file's write lock, and AUTOINCREMENT counts by one.
+    async fn insert_events(
+        &self,
+        tx: &mut SqliteConnection,
+        events: &[&NewEvent],
+    ) -> Result<i64, sqlx::Error> {
+        const INSERT: &str = "INSERT INTO evt_queue (type, data, ts) VALUES ";
+        const ROW: &str = "(?, ?, CURRENT_TIMESTAMP)";
+        let mut last = 0;
+        for chunk in events.chunks(INSERT_ROWS) {
+            let mut sql = self.options.common.names.apply(INSERT).into_owned();
+            for index in 0..chunk.len() {
+                sql.push_str(if index == 0 { ROW } else { ", " });
+                sql.push_str(if index == 0 { "" } else { ROW });
+            }
+            let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(chunk.len() == 1);
+            for event in chunk {
+                query = query.bind(event.kind.as_str()).bind(event.data.as_str());
+            }
+            last = query.execute(&mut *tx).await?.last_insert_rowid();
+        }
+        Ok(last - i64::try_from(events.len()).unwrap_or(i64::MAX) + 1)
+    }
+
+    /// What was stored under the request ids of this batch.
+    async fn known_requests(
+        &self,
+        tx: &mut SqliteConnection,
+        requests: &[Append],
+    ) -> Result<KnownRequests, sqlx::Error> {
+        const KNOWN: &str =
+            "SELECT hash, ids FROM evt_requests WHERE stream = ?1 AND user = ?2 AND request = ?3";
+        let mut known = KnownRequests::default();
+        for request in requests {
+            let Some(request_id) = request.request_id else { continue };
+            let row = sqlx::query(KNOWN)
+                .bind(self.stream())
+                .bind(request.user.as_str())
+                .bind(request_id.to_string())
+                .fetch_optional(&mut *tx)
+                .await?;
+            if let Some(row) = row {
+                let ids = IdRuns::from_text(row.get("ids")).unwrap_or_default();
+                known.stored.insert((request.user.clone(), request_id), (row.get("hash"), ids));
+            }
+        }
+        if !requests.iter().all(|request| request.request_id.is_none()) {
+            self.purge_requests(tx).await?;
+        }
+        Ok(known)
+    }
+
+    async fn remember_request(
+        &self,
+        tx: &mut SqliteConnection,
+        request: &Append,
+        ids: &IdRuns,
+    ) -> Result<(), sqlx::Error> {
+        const REMEMBER: &str = "INSERT INTO evt_requests (stream, user, request, hash, ids, expires)
+            VALUES (?1, ?2, ?3, ?4, ?5, unixepoch() + ?6)";
+        let Some(request_id) = request.request_id else { return Ok(()) };
+        let window = i64::try_from(self.options.common.request_window.as_secs());
+        sqlx::query(REMEMBER)
+            .bind(self.stream())
+            .bind(request.user.as_str())
+            .bind(request_id.to_string())
+            .bind(request.content_hash())
+            .bind(ids.to_text())
+            .bind(window.unwrap_or(i64::MAX / 2))
+            .execute(&mut *tx)
+            .await?;
+        Ok(())
+    }
+
+    async fn purge_requests(&self, tx: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+        const PURGE: &str = "DELETE FROM evt_requests WHERE stream = ?1 AND (user, request) IN
+            (SELECT user, request FROM evt_requests
+             WHERE stream = ?1 AND expires < unixepoch() ORDER BY expires LIMIT ?2)";
+        sqlx::query(PURGE).bind(self.stream()).bind(PURGE_ROWS).execute(&mut *tx).await?;
+        Ok(())
+    }
+
+    /// One page and the head, from one snapshot.
+    ///
+    /// The rows are chosen by their sizes first (`octet_length` does not read
+    /// the data), so that a page of large events costs no more than it returns.
+    pub(super) async fn read_span(&self, span: &Span<'_>) -> Result<ReadSpan, Error> {
+        const PAGE: &str = "
+            WITH ends AS (
+                SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'evt_queue'), 0) AS head,
+                    (SELECT min(id) FROM evt_queue) AS oldest,
+                    coalesce((SELECT discarded_to FROM evt_stream WHERE stream = ?1), 0) AS discarded,
+                    (SELECT id FROM evt_queue WHERE id > ?2 AND id <= ?3
+                     ORDER BY id LIMIT 1 OFFSET ?5 - 1) AS scan_end),
+            sized AS (
+                SELECT id, octet_length(data) + 40 AS size FROM evt_queue, ends
+                WHERE id > ?2 AND id <= coalesce(scan_end, ?3)
+                    AND (?4 IS NULL OR type IN (SELECT value FROM json_each(?4)))
+                ORDER BY id LIMIT ?6),
+            chosen AS (
+                SELECT id, sum(size) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING) - size AS before
+                FROM sized)
+            SELECT ends.head, ends.oldest, ends.discarded, ends.scan_end,
+                (SELECT count(*) FROM sized) AS found,
+                event.id, event.type, event.data, event.millis
+            FROM ends LEFT JOIN (
+                SELECT chosen.id, type, data,
+                    CAST(round(unixepoch(ts, 'auto', 'subsec') * 1000) AS INTEGER) AS millis
+                FROM chosen CROSS JOIN evt_queue USING (id) WHERE before < ?7) AS event
+            ORDER BY event.id";
+        // Without a filter a row more than a page is nobody's business.
+        let rows_at_most = if span.want.is_all() { span.max_events } else { limits::SCAN_ROWS };
+        let mut connection = self.connections.read().await?;
+        let rows = sqlx::query(self.sql(PAGE))
+            .bind(self.stream())
+            .bind(span.after.get())
+            .bind(span.through.get())
+            .bind(want_json(span.want))
+            .bind(i64::try_from(rows_at_most).unwrap_or(i64::MAX))
+            .bind(i64::try_from(span.max_events).unwrap_or(i64::MAX))
+            .bind(i64::try_from(span.max_bytes).unwrap_or(i64::MAX))
+            .fetch_all(&mut *connection)
+            .await
+            .map_err(|error| unavailable(&error))?;
+        Ok(collect_span(span, &rows))
+    }
+
+    pub(super) async fn read_first_at(&self, time: Moment) -> Result<Option<EventId>, Error> {
+        const FIRST: &str = "SELECT id FROM evt_queue
+            WHERE unixepoch(ts, 'auto', 'subsec') * 1000 >= ?1 ORDER BY id LIMIT 1";
+        let mut connection = self.connections.read().await?;
+        let id: Option<i64> = sqlx::query_scalar(self.sql(FIRST))
+            .bind(time.unix_millis())
+            .fetch_optional(&mut *connection)
+            .await
+            .map_err(|error| unavailable(&error))?;
+        Ok(id.map(EventId::stored))
+    }
+
+    pub(super) async fn read_bounds(&self) -> Result<Bounds, Error> {
+        const BOUNDS: &str = "SELECT
+            coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'evt_queue'), 0) AS head,
+            (SELECT min(id) FROM evt_queue) AS oldest,
+            coalesce((SELECT discarded_to FROM evt_stream WHERE stream = ?1), 0) AS discarded";
+        self.connections.check_file(Effect::None)?;
+        let mut connection = self.connections.read().await?;
+        let row = sqlx::query(self.sql(BOUNDS))
+            .bind(self.stream())
+            .fetch_one(&mut *connection)
+            .await
+            .map_err(|error| unavailable(&error))?;
+        Ok(bounds(&row))
+    }
+}
+
+/// Requests of a batch that need no new events.
+#[derive(Default)]
+struct KnownRequests {
+    stored: HashMap<(User, Uuid), (Vec<u8>, IdRuns)>,
+    /// First use inside the batch, by index.
+    first_use: HashMap<(User, Uuid), usize>,
+}
+
+impl KnownRequests {
+    /// Whether `request`, at `index` of its batch, repeats an earlier one.
+    fn claims(&mut self, request: &Append, index: usize) -> bool {
+        let Some(request_id) = request.request_id else { return false };
+        let name = (request.user.clone(), request_id);
+        self.stored.contains_key(&name) || *self.first_use.entry(name).or_insert(index) != index
+    }
+
+    fn answer_repeats(&self, requests: &[Append], outcomes: &mut Outcomes) {
+        for (index, request) in requests.iter().enumerate() {
+            let Some(request_id) = request.request_id else { continue };
+            let name = (request.user.clone(), request_id);
+            let (hash, ids) = match (self.stored.get(&name), self.first_use.get(&name)) {
+                (Some((hash, ids)), _) => (hash.clone(), Ok(ids.clone())),
+                (None, Some(&first)) if first != index => {
+                    (requests[first].content_hash(), outcomes[first].clone())
+                }
+                _ => continue,
+            };
+            let same = hash == request.content_hash();
+            outcomes[index] = if same { ids } else { Err(Refusal::RequestIdReused) };
+        }
+    }
+}
+
+/// The wanted types as a JSON array; `None` for all.
+fn want_json(want: &Want) -> Option<String> {
+    let Want::Only(types) = want else { return None };
+    let mut json = String::from("[");
+    for (index, kind) in types.iter().map(EventType::as_str).enumerate() {
+        let comma = if index == 0 { "" } else { "," };
+        // Types have no character that JSON escapes.
+        let _ = write!(json, "{comma}\"{kind}\"");
+    }
+    json.push(']');
+    Some(json)
+}
+
+fn collect_span(span: &Span<'_>, rows: &[SqliteRow]) -> ReadSpan {
+    let Some(first) = rows.first() else {
+        unreachable!("the row of `ends` is always there");
+    };
+    let Bounds { head, discarded_to, .. } = bounds(first);
+    let found: i64 = first.get("found");
+    let scan_end: Option<i64> = first.get("scan_end");
+    let events: Vec<Event> = rows.iter().filter_map(event).collect();
+
+    let delivered = i64::try_from(events.len()).unwrap_or(i64::MAX);
+    let cut = delivered < found || usize::try_from(found).is_ok_and(|found| found >= span.max_events);
+    let through = match (events.last(), scan_end) {
+        (Some(last), _) if cut => last.id,
+        (_, Some(scan_end)) => EventId::stored(scan_end),
+        _ => span.through.min(head).max(span.after),
+    };
+    let page = Page { events, through, discarded_to };
+    ReadSpan { page, head, more: cut || scan_end.is_some() }
+}
+
+/// Ids are dense in SQLite, so what is below the oldest row was discarded, be
+/// it by the original's discarder, which records nothing.
+fn bounds(row: &SqliteRow) -> Bounds {
+    let head: i64 = row.get("head");
+    let oldest: Option<i64> = row.get("oldest");
+    let discarded: i64 = row.get("discarded");
+    let discarded = discarded.max(oldest.map_or(head, |oldest| oldest - 1));
+    Bounds {
+        head: EventId::stored(head),
+        oldest: oldest.map(EventId::stored),
+        discarded_to: EventId::stored(discarded),
+    }
+}
+
+fn event(row: &SqliteRow) -> Option<Event> {
+    let id: i64 = row.get::<Option<i64>, _>("id")?;
+    let kind = text(row, "type");
+    let data = text(row, "data");
+    let fault = match (&kind, &data) {
+        (None, _) => Some(Fault::TypeNotText),
+        (_, None) => Some(Fault::DataNotText),
+        _ => None,
+    };
+    Some(Event {
+        id: EventId::stored(id),
+        kind: kind.unwrap_or_default(),
+        data: data.unwrap_or_default(),
+        ts: row.get::<Option<i64>, _>("millis").map(Moment::from_unix_millis),
+        fault,
+    })
+}
+
+/// A column as text, whatever type the application stored; `None` if it is not UTF-8.
+fn text(row: &SqliteRow, column: &str) -> Option<Box<str>> {
+    let bytes: &[u8] = row.get_unchecked(column);
+    std::str::from_utf8(bytes).ok().map(Into::into)
+}
+
+/// Everything visible is settled: see the module's head.
+pub(super) struct SqliteTail {
+    store: SqliteStore,
+}
+
+impl SqliteTail {
+    pub(super) fn new(store: SqliteStore) -> Self {
+        Self { store }
+    }
+}
+
+#[async_trait]
+impl Tail for SqliteTail {
+    async fn frontier(&mut self, _known: EventId) -> Result<Proof, Error> {
+        let head = self.store.read_bounds().await?.head;
+        Ok(Proof { frontier: head, head })
+    }
+
+    async fn read(&mut self, after: EventId, _gaps: &[IdRange]) -> Result<TailRead, Error> {
+        self.store.connections.check_file(Effect::None)?;
+        let span = Span {
+            after,
+            through: EventId::MAX,
+            want: &Want::All,
+            max_events: limits::PAGE_EVENTS,
+            max_bytes: limits::PAGE_BYTES,
+        };
+        let ReadSpan { page, head, more } = self.store.read_span(&span).await?;
+        Ok(TailRead {
+            events: page.events,
+            scanned: page.through,
+            dead_through: page.through,
+            head,
+            more,
+        })
+    }
+}

@@ -1,0 +1,209 @@
+//! The life of consumers, and the state of the stream for operators.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use uuid::Uuid;
+
+use super::EventStream;
+use crate::{
+    error::Error,
+    event::{Component, ConsumerKey, EventId, StartAt, User},
+    store::{Bounds, Consumer, ConsumerPage},
+    telemetry,
+};
+
+/// A consumer and how it stands to the frontier.
+#[derive(Debug, Clone)]
+pub struct ConsumerState {
+    /// As stored.
+    pub consumer: Consumer,
+    /// Settled ids above its position.
+    pub lag_ids: i64,
+    /// Age of the oldest settled event that it has not got.
+    pub lag_age: Option<Duration>,
+    /// Why nothing is delivered to it until an operator acts.
+    pub problem: Option<String>,
+}
+
+/// The stream at a glance.
+#[derive(Debug, Clone)]
+pub struct Status {
+    /// Highest settled id.
+    pub frontier: EventId,
+    /// Ends of the active table.
+    pub bounds: Bounds,
+    /// The consumer that holds the oldest events.
+    pub slowest: Option<ConsumerState>,
+    /// Consumers with a problem.
+    pub stopped: Vec<ConsumerState>,
+    /// What is wrong with the stream as a whole.
+    pub problem: Option<String>,
+    /// Push streams open here.
+    pub open_streams: usize,
+    /// Bytes in the ring.
+    pub ring_bytes: usize,
+    /// Kind of database.
+    pub database: &'static str,
+    /// This replica.
+    pub replica: Uuid,
+}
+
+/// Consumers read at once when all are looked at.
+const PAGE: usize = 1000;
+
+impl EventStream {
+    /// Registers a consumer; the flag tells whether this call did it.
+    ///
+    /// # Errors
+    /// [`Error::LiveNotAllowed`], or a start that cannot be.
+    pub async fn register(
+        &self,
+        user: User,
+        component: Component,
+        start: Option<StartAt>,
+    ) -> Result<(ConsumerState, bool), Error> {
+        let engine = &self.engine;
+        if component.is_live() {
+            return Err(Error::LiveNotAllowed);
+        }
+        engine.tailer.prove().await?;
+        let start = engine.resolve(start.unwrap_or(StartAt::After(EventId::START))).await?;
+        let key = ConsumerKey { user, component };
+        let registered = engine.store.register(&key, start).await;
+        let (consumer, created) = registered.map_err(|error| engine.tailer.failed(error))?;
+        Ok((self.state(consumer), created))
+    }
+
+    /// Forgets a consumer and ends its session.
+    ///
+    /// # Errors
+    /// [`Error::NotRegistered`].
+    pub async fn unregister(&self, user: User, component: Component) -> Result<(), Error> {
+        let engine = &self.engine;
+        let key = ConsumerKey { user, component };
+        let removed = engine.store.unregister(&key).await;
+        let removed = removed.map_err(|error| engine.tailer.failed(error))?;
+        let consumer = key.ident();
+        engine.sessions.fence(&key, Error::NotRegistered { consumer: consumer.clone() });
+        engine.sessions.clear_problem(&key);
+        if removed { Ok(()) } else { Err(Error::NotRegistered { consumer }) }
+    }
+
+    /// Puts a consumer's position anywhere up to the frontier, under a new epoch.
+    ///
+    /// # Errors
+    /// [`Error::NotRegistered`], [`Error::BeyondHead`], [`Error::Discarded`].
+    pub async fn seek(
+        &self,
+        user: User,
+        component: Component,
+        to: StartAt,
+    ) -> Result<ConsumerState, Error> {
+        let engine = &self.engine;
+        engine.tailer.prove().await?;
+        let to = engine.resolve(to).await?;
+        let key = ConsumerKey { user, component };
+        let before = engine.registered(&key).await?;
+        let sought = engine.store.seek(&key, to).await;
+        let sought = sought.map_err(|error| engine.tailer.failed(error))?;
+        let consumer =
+            sought.ok_or_else(|| Error::NotRegistered { consumer: key.ident() })?;
+        engine.sessions.fence(&key, Error::StaleEpoch {
+            consumer: key.ident(),
+            given: before.epoch,
+            current: consumer.epoch,
+        });
+        engine.sessions.clear_problem(&key);
+        Ok(self.state(consumer))
+    }
+
+    /// Consumers by ident, after `after`.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub async fn consumers(
+        &self,
+        user: Option<&User>,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<ConsumerState>, Error> {
+        let engine = &self.engine;
+        engine.tailer.prove().await?;
+        let listed = engine.store.consumers(&ConsumerPage { user, after, limit }).await;
+        let listed = listed.map_err(|error| engine.tailer.failed(error))?;
+        Ok(listed.into_iter().map(|consumer| self.state(consumer)).collect())
+    }
+
+    /// The stream at a glance.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub async fn status(&self) -> Result<Status, Error> {
+        let engine = &self.engine;
+        engine.tailer.prove().await?;
+        let bounds = engine.store.bounds().await.map_err(|error| engine.tailer.failed(error))?;
+        let consumers = self.all_consumers().await?;
+        let slowest = consumers.iter().min_by_key(|state| state.consumer.position).cloned();
+        Ok(Status {
+            frontier: engine.hub.tip().frontier,
+            bounds,
+            slowest,
+            stopped: consumers.into_iter().filter(|state| state.problem.is_some()).collect(),
+            problem: engine.tailer.problem(),
+            open_streams: engine.open_streams.load(Ordering::Relaxed),
+            ring_bytes: engine.hub.usage().0,
+            database: engine.store.kind(),
+            replica: engine.sessions.replica(),
+        })
+    }
+
+    /// Sets the gauges that are only worth computing when somebody looks.
+    #[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
+    pub async fn refresh_gauges(&self) {
+        let engine = &self.engine;
+        // A database that is away shows in its own metrics.
+        let Ok(consumers) = self.all_consumers().await else { return };
+        for state in consumers {
+            let key = &state.consumer.key;
+            let labels = [
+                ("user", key.user.as_str().to_owned()),
+                ("component", key.component.as_str().to_owned()),
+            ];
+            let age = state.lag_age.unwrap_or_default().as_secs_f64();
+            metrics::gauge!(telemetry::CONSUMER_LAG_IDS, &labels).set(state.lag_ids as f64);
+            metrics::gauge!(telemetry::CONSUMER_LAG_SECONDS, &labels).set(age);
+        }
+        let tip = engine.hub.tip();
+        let (ring_bytes, ring_events) = engine.hub.usage();
+        metrics::gauge!(telemetry::FRONTIER_ID).set(tip.frontier.get() as f64);
+        metrics::gauge!(telemetry::HEAD_ID).set(tip.head.get() as f64);
+        metrics::gauge!(telemetry::RING_BYTES).set(ring_bytes as f64);
+        metrics::gauge!(telemetry::RING_EVENTS).set(ring_events as f64);
+    }
+
+    async fn all_consumers(&self) -> Result<Vec<ConsumerState>, Error> {
+        let mut all = self.consumers(None, "", PAGE).await?;
+        while all.len().is_multiple_of(PAGE)
+            && let Some(last) = all.last().map(|state| state.consumer.key.ident())
+        {
+            let next = self.consumers(None, &last, PAGE).await?;
+            if next.is_empty() {
+                break;
+            }
+            all.extend(next);
+        }
+        Ok(all)
+    }
+
+    fn state(&self, consumer: Consumer) -> ConsumerState {
+        let engine = &self.engine;
+        let lag_ids = engine.hub.tip().frontier.distance_from(consumer.position);
+        let oldest = consumer.oldest_missing.filter(|_| lag_ids > 0);
+        ConsumerState {
+            lag_ids,
+            lag_age: oldest.map(|oldest| oldest.until(consumer.now)),
+            problem: consumer.stopped.clone().or_else(|| engine.sessions.problem(&consumer.key)),
+            consumer,
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! The stream: what FTN18 promises, on top of a [`Store`].
+//!
+//! [`EventStream`] is what both fronts call; it knows neither SQL nor a
+//! protocol. One task each writes, follows the tail, commits positions and
+//! keeps sessions; everything else runs in its caller. The twelve rules of
+//! DESIGN §4 that keep positions and frontier true are held here and in the
+//! stores' SQL.
+
+mod batch;
+mod consumers;
+mod frontier;
+mod hub;
+mod poll;
+mod positions;
+mod push;
+mod reader;
+mod segment;
+mod sessions;
+mod subscription;
+mod tailer;
+mod window;
+mod writer;
+
+use std::{
+    sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
+};
+
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+pub use self::{
+    consumers::{ConsumerState, Status},
+    hub::{Follow, Hub, Tip},
+    poll::{Poll, Polled},
+    push::{Conflict, Subscribe},
+    segment::{Encoded, Room, Segment, Selection, Slice},
+    sessions::SessionTiming,
+    subscription::{Delivery, Group, PushLimits, Started, Subscription},
+    tailer::{DatabaseState, PollIntervals},
+};
+use self::{positions::Positions, sessions::Sessions, tailer::TailerHandle, writer::Writer};
+use crate::{
+    error::Error,
+    event::{EventId, NewEvent, StartAt, User},
+    lifecycle::Tasks,
+    limits,
+    store::{self, Append, IdRuns, Store},
+};
+
+/// How a stream behaves.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Looks for other applications' commits.
+    pub intervals: PollIntervals,
+    /// Bytes of recent events kept for subscribers.
+    pub ring_bytes: usize,
+    /// Heartbeats of this replica's sessions.
+    pub sessions: SessionTiming,
+    /// Push streams open at once.
+    pub max_subscriptions: usize,
+    /// Limits of a subscription that asks for none.
+    pub push: PushLimits,
+}
+
+/// The stream. Cloning shares it.
+#[derive(Clone)]
+pub struct EventStream {
+    engine: Arc<Engine>,
+}
+
+/// What the parts of the stream share.
+struct Engine {
+    store: Arc<dyn Store>,
+    hub: Arc<Hub>,
+    tailer: Arc<TailerHandle>,
+    writer: Writer,
+    positions: Positions,
+    sessions: Arc<Sessions>,
+    settings: Settings,
+    subscriptions: Arc<Semaphore>,
+    open_streams: AtomicUsize,
+    draining: CancellationToken,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("tip", &self.hub.tip()).finish_non_exhaustive()
+    }
+}
+
+impl EventStream {
+    /// Starts the stream's tasks. `draining` ends subscriptions and long polls,
+    /// before the tasks themselves are stopped.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn start(
+        store: Arc<dyn Store>,
+        settings: Settings,
+        tasks: &Tasks,
+        draining: CancellationToken,
+    ) -> Result<Self, store::Error> {
+        let audit = store.audit(EventId::START).await?;
+        let hub = Arc::new(Hub::new(audit.frontier, settings.ring_bytes));
+        let tailer = Arc::new(TailerHandle::new());
+        tailer.note_audit(&audit);
+        let task = tailer::Tailer::new(
+            Arc::clone(&store),
+            Arc::clone(&hub),
+            Arc::clone(&tailer),
+            settings.intervals,
+        );
+        tasks.spawn("tailer", task.run(tasks.stopping()));
+        let sessions = Arc::new(Sessions::new(
+            Arc::clone(&store),
+            Arc::clone(&tailer),
+            settings.sessions,
+            Uuid::new_v4(),
+        ));
+        tasks.spawn("sessions", Arc::clone(&sessions).keep(tasks.stopping()));
+        let writer = writer::start(Arc::clone(&store), Arc::clone(&tailer), tasks);
+        let positions =
+            positions::start(Arc::clone(&store), Arc::clone(&hub), Arc::clone(&tailer), tasks);
+        let engine = Engine {
+            store,
+            hub,
+            tailer,
+            writer,
+            positions,
+            sessions,
+            settings,
+            subscriptions: Arc::new(Semaphore::new(settings.max_subscriptions)),
+            open_streams: AtomicUsize::new(0),
+            draining,
+        };
+        Ok(Self { engine: Arc::new(engine) })
+    }
+
+    /// Stores events in one transaction, durable when this returns. A retry
+    /// with the same `request_id` returns the first ids.
+    ///
+    /// # Errors
+    /// [`Error::Database`] tells whether they may have been stored.
+    pub async fn add(
+        &self,
+        user: User,
+        request_id: Option<Uuid>,
+        events: Vec<NewEvent>,
+    ) -> Result<IdRuns, Error> {
+        self.engine.writer.submit(Append { user, request_id, events }).await
+    }
+
+    /// Whether the database works, and every change of it.
+    #[must_use]
+    pub fn database(&self) -> watch::Receiver<DatabaseState> {
+        self.engine.tailer.database()
+    }
+
+    /// Limits of a subscription that asks for none.
+    #[must_use]
+    pub fn push_defaults(&self) -> PushLimits {
+        self.engine.settings.push
+    }
+}
+
+impl Engine {
+    /// Makes sure that `id` is at or below the frontier (DESIGN §4, rule 2).
+    async fn ensure_settled(&self, id: EventId) -> Result<(), Error> {
+        if id <= self.hub.tip().frontier {
+            return Ok(());
+        }
+        // Following makes the tailer look again until the id is settled.
+        let _listening = self.tailer.listen();
+        let mut tip = self.hub.watch();
+        self.tailer.prove().await?;
+        let head = self.hub.tip().head;
+        if id > head {
+            return Err(Error::BeyondHead { id, head });
+        }
+        let settled = tip.wait_for(|tip| tip.frontier >= id);
+        match tokio::time::timeout(limits::PROVE_TIMEOUT, settled).await {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(Error::NotSettled { id, frontier: self.hub.tip().frontier }),
+        }
+    }
+
+    /// Resolves a place in the stream to "after this id".
+    async fn resolve(&self, start: StartAt) -> Result<EventId, Error> {
+        match start {
+            StartAt::Now => Ok(self.hub.tip().frontier),
+            StartAt::After(EventId::START) => self.oldest().await,
+            StartAt::After(id) => {
+                self.ensure_settled(id).await?;
+                let oldest = self.oldest().await?;
+                if id < oldest {
+                    return Err(Error::Discarded { after: id, oldest });
+                }
+                Ok(id)
+            }
+            StartAt::Time(time) => {
+                let first = self.store.first_at(time).await;
+                let first = first.map_err(|error| self.tailer.failed(error))?;
+                let frontier = self.hub.tip().frontier;
+                Ok(first.map_or(frontier, |first| first.previous().min(frontier)))
+            }
+        }
+    }
+
+    /// Every event above this id is still there.
+    async fn oldest(&self) -> Result<EventId, Error> {
+        let bounds = self.store.bounds().await.map_err(|error| self.tailer.failed(error))?;
+        Ok(bounds.discarded_to.min(self.hub.tip().frontier))
+    }
+
+    /// A position of 0 means "from the oldest event kept" (FTN18).
+    async fn readable_from(&self, position: EventId) -> Result<EventId, Error> {
+        if position == EventId::START { self.oldest().await } else { Ok(position) }
+    }
+
+    /// A stopped consumer gets nothing; one above the head is stopped now.
+    async fn refuse_stopped(&self, consumer: &store::Consumer) -> Result<(), Error> {
+        let mut reason = consumer.stopped.clone();
+        if reason.is_none() && consumer.position > self.hub.tip().head {
+            let audit = self.store.audit(consumer.position).await;
+            let audit = audit.map_err(|error| self.tailer.failed(error))?;
+            self.tailer.note_audit(&audit);
+            if consumer.position > audit.head {
+                reason = Some(format!("its position {} is above the head", consumer.position));
+            }
+        }
+        match reason {
+            Some(reason) => Err(Error::ConsumerStopped { consumer: consumer.key.ident(), reason }),
+            None => Ok(()),
+        }
+    }
+}
+

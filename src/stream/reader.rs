@@ -1,0 +1,122 @@
+//! Reading from a cursor on: from the hub if the cursor is inside its ring,
+//! else from the store, never beyond the frontier. The one code path of
+//! polling and push.
+
+use std::sync::Arc;
+
+use super::{
+    Engine,
+    hub::Follow,
+    segment::{Room, Segment, Selection},
+};
+use crate::{
+    error::Error,
+    event::{EventId, Want},
+    limits,
+    store::{self, Effect, Span},
+};
+
+/// A place in the stream and a filter.
+#[derive(Debug)]
+pub(super) struct Reader {
+    engine: Arc<Engine>,
+    cursor: EventId,
+    want: Want,
+    generation: u64,
+}
+
+/// What one read found.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// Events, or filtered progress, up to [`Selection::reached`].
+    Selection(Selection),
+    /// The cursor stands at the frontier.
+    CaughtUp,
+    /// The ring has left the reader behind; only for [`Reader::follow`].
+    Behind {
+        /// Where the ring begins.
+        floor: EventId,
+        /// Events published before that.
+        published: u64,
+    },
+}
+
+impl Reader {
+    pub(super) fn new(engine: Arc<Engine>, cursor: EventId, want: Want) -> Self {
+        let generation = engine.hub.tip().generation;
+        Self { engine, cursor, want, generation }
+    }
+
+    /// Everything up to here was read.
+    pub(super) fn cursor(&self) -> EventId {
+        self.cursor
+    }
+
+    /// Whether there may be something to read.
+    pub(super) fn is_caught_up(&self) -> bool {
+        self.cursor >= self.engine.hub.tip().frontier
+    }
+
+    /// Goes on from `cursor`.
+    pub(super) fn skip_to(&mut self, cursor: EventId) {
+        self.cursor = cursor;
+    }
+
+    /// Reads from the hub alone.
+    pub(super) fn follow(&mut self, room: Room) -> Result<Found, Error> {
+        if self.engine.hub.tip().generation != self.generation {
+            return Err(Error::Database { effect: Effect::None });
+        }
+        match self.engine.hub.follow(self.cursor) {
+            Follow::CaughtUp => Ok(Found::CaughtUp),
+            Follow::Behind { floor, published } => Ok(Found::Behind { floor, published }),
+            Follow::Segments(segments) => self.select(&segments, room),
+        }
+    }
+
+    /// Reads from the hub, or one bounded page from the store.
+    pub(super) async fn read(&mut self, room: Room) -> Result<Found, Error> {
+        match self.follow(room)? {
+            Found::Behind { .. } => {
+                let page = self.page(room).await?;
+                self.select(&[page], room)
+            }
+            found => Ok(found),
+        }
+    }
+
+    async fn page(&self, room: Room) -> Result<Arc<Segment>, Error> {
+        let span = Span {
+            after: self.cursor,
+            through: self.engine.hub.tip().frontier,
+            want: &self.want,
+            max_events: room.events.min(limits::PAGE_EVENTS),
+            max_bytes: room.bytes,
+        };
+        let page = self.engine.store.page(&span).await;
+        let page = page.map_err(|error| self.engine.tailer.failed(error))?;
+        if page.discarded_to > self.cursor {
+            return Err(Error::Discarded { after: self.cursor, oldest: page.discarded_to });
+        }
+        Ok(Arc::new(Segment::new(self.cursor, page.through, page.events)))
+    }
+
+    fn select(&mut self, segments: &[Arc<Segment>], room: Room) -> Result<Found, Error> {
+        let mut selection = Selection::at(self.cursor);
+        for segment in segments {
+            selection.pick(segment, &self.want, room);
+            if selection.is_full() {
+                break;
+            }
+        }
+        if let Some((id, fault)) = selection.blocked_by() {
+            return Err(Error::EventUnreadable { id, fault });
+        }
+        if selection.reached() <= self.cursor {
+            let cause = format!("nothing is left above {} below the frontier", self.cursor);
+            return Err(self.engine.tailer.failed(store::Error::Lost { effect: Effect::None, cause }));
+        }
+        self.cursor = selection.reached();
+        Ok(Found::Selection(selection))
+    }
+}

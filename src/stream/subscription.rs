@@ -1,0 +1,500 @@
+//! Push: one subscriber's stream of groups.
+//!
+//! Driven by whoever calls [`Subscription::next`]: a subscriber that does not
+//! take its groups makes no work and holds no connection to the database. A
+//! reliable one pauses at its window and never skips; a live one that falls
+//! behind the ring jumps and counts what it missed.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until, timeout},
+};
+use uuid::Uuid;
+
+use super::{
+    Engine,
+    hub::Tip,
+    reader::{Found, Reader},
+    segment::{Room, Selection},
+    sessions::Session,
+    tailer::Listening,
+    window::Window,
+};
+use crate::{
+    error::Error,
+    event::{ConsumerKey, EventId, Label},
+    store::{NewSession, Opening},
+    telemetry,
+};
+
+/// One message of a subscription.
+#[derive(Debug)]
+pub enum Delivery {
+    /// The session is open; comes once, before any group.
+    Started(Started),
+    /// Events to process.
+    Group(Group),
+    /// Nothing new.
+    Heartbeat {
+        /// Highest settled id.
+        frontier: EventId,
+        /// Whether everything up to it was sent.
+        caught_up: bool,
+    },
+    /// The stream ends soon: acknowledge and come back.
+    Ending {
+        /// Until then.
+        grace: Duration,
+    },
+}
+
+/// How a session began.
+#[derive(Debug, Clone)]
+pub struct Started {
+    /// Names it in logs.
+    pub session: Uuid,
+    /// Fencing number; 0 for live.
+    pub epoch: i64,
+    /// Delivery starts after this id.
+    pub start_after: EventId,
+    /// Limits in force.
+    pub limits: PushLimits,
+}
+
+/// Events pushed together.
+#[derive(Debug)]
+pub struct Group {
+    /// 0, 1, 2 … within the session; live: with a step for each group dropped.
+    pub seq: i64,
+    /// The events; none after a long filtered run.
+    pub selection: Selection,
+    /// Live: events dropped before this group.
+    pub skipped: u64,
+}
+
+/// Bounds and timing of a subscription, all inside the server's caps.
+#[derive(Debug, Clone, Copy)]
+pub struct PushLimits {
+    /// Events sent and not acknowledged.
+    pub in_flight_events: usize,
+    /// Their bytes.
+    pub in_flight_bytes: usize,
+    /// Events of one group.
+    pub group_events: usize,
+    /// Bytes of one group.
+    pub group_bytes: usize,
+    /// Wait from the first event of a group to fill it.
+    pub linger: Duration,
+    /// Interval of heartbeats.
+    pub heartbeat: Duration,
+}
+
+/// How a reliable subscription came to its consumer, or shall.
+#[derive(Debug)]
+pub(super) enum Claim {
+    /// Unregistered reading.
+    Live,
+    /// Another session is open; this one waits for its end.
+    StandBy(NewSession),
+    /// The consumer is ours.
+    Held(Held),
+}
+
+/// Leaves its session when dropped.
+pub(super) struct Held {
+    pub engine: Arc<Engine>,
+    pub session: Arc<Session>,
+    pub key: ConsumerKey,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.engine.sessions.leave(&self.session);
+    }
+}
+
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Held").field("key", &self.key).finish_non_exhaustive()
+    }
+}
+
+/// A subscriber's place; see [`super::EventStream::subscribe`].
+#[derive(Debug)]
+pub struct Subscription {
+    engine: Arc<Engine>,
+    claim: Claim,
+    id: Uuid,
+    reader: Reader,
+    /// Where to start once the consumer is ours; `None`: at its position.
+    start: Option<EventId>,
+    limits: PushLimits,
+    window: Window,
+    seq: i64,
+    /// Last id of the last group.
+    sent: EventId,
+    /// Live: events of the ring passed so far; `None` before joining it.
+    passed: Option<u64>,
+    tip: watch::Receiver<Tip>,
+    next_heartbeat: Instant,
+    phase: Phase,
+    _listening: Listening,
+    _permit: tokio::sync::OwnedSemaphorePermit,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Phase {
+    Opening,
+    Delivering,
+    /// `Ending` was sent; the stream ends then at the latest.
+    Ending(Instant),
+    Over,
+}
+
+/// Filtered progress without a group may grow to this many ids before an empty
+/// group makes it acknowledgeable.
+const UNSENT_IDS: i64 = 1000;
+
+/// How long a draining server waits for the last acks.
+const ENDING_GRACE: Duration = Duration::from_secs(2);
+
+impl Subscription {
+    pub(super) fn new(parts: Parts) -> Self {
+        let Parts { engine, claim, id, reader, start, limits, listening, permit } = parts;
+        metrics::gauge!(telemetry::STREAMS_OPEN).increment(1);
+        engine.open_streams.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Self {
+            sent: reader.cursor(),
+            tip: engine.hub.watch(),
+            window: Window::new(limits.in_flight_events, limits.in_flight_bytes),
+            passed: None,
+            seq: 0,
+            next_heartbeat: Instant::now() + limits.heartbeat,
+            phase: Phase::Opening,
+            engine,
+            claim,
+            id,
+            reader,
+            start,
+            limits,
+            _listening: listening,
+            _permit: permit,
+        }
+    }
+
+    /// The next message; `None` after the end. An error is the end.
+    pub async fn next(&mut self) -> Option<Result<Delivery, Error>> {
+        let outcome = match self.phase {
+            Phase::Over => return None,
+            Phase::Opening => self.open().await,
+            Phase::Delivering => self.deliver().await,
+            Phase::Ending(until) => self.wind_down(until).await,
+        };
+        if let Err(error) = &outcome {
+            self.phase = Phase::Over;
+            self.note_end(error);
+        }
+        Some(outcome)
+    }
+
+    /// Standing by if need be, until the consumer is ours.
+    async fn open(&mut self) -> Result<Delivery, Error> {
+        while let Claim::StandBy(session) = &self.claim {
+            let session = session.clone();
+            let mut released = self.engine.sessions.released();
+            if let Claimed::Held(held, position) = self.engine.claim(&session).await? {
+                self.reader.skip_to(self.start.map_or(position, |start| start.min(position)));
+                self.sent = self.reader.cursor();
+                self.claim = Claim::Held(held);
+                break;
+            }
+            if self.next_heartbeat <= Instant::now() {
+                return Ok(self.heartbeat());
+            }
+            let until = self.next_heartbeat.min(Instant::now() + self.engine.sessions.timing().beat);
+            tokio::select! {
+                biased;
+                () = self.engine.draining.cancelled() => return Ok(self.announce_end()),
+                _ = released.changed() => {}
+                () = sleep_until(until) => {}
+            }
+        }
+        self.phase = Phase::Delivering;
+        let epoch = match &self.claim {
+            Claim::Held(held) => held.session.epoch(),
+            Claim::Live | Claim::StandBy(_) => 0,
+        };
+        Ok(Delivery::Started(Started {
+            session: self.id,
+            epoch,
+            start_after: self.reader.cursor(),
+            limits: self.limits,
+        }))
+    }
+
+    /// Groups, and heartbeats between them.
+    async fn deliver(&mut self) -> Result<Delivery, Error> {
+        loop {
+            self.check_session()?;
+            if self.engine.draining.is_cancelled() {
+                return Ok(self.announce_end());
+            }
+            self.tip.borrow_and_update();
+            let room = self.room();
+            self.set_stalled(room.is_none());
+            if let Some(room) = room {
+                self.linger().await;
+                if let Some(group) = self.gather(room).await? {
+                    self.next_heartbeat = Instant::now() + self.limits.heartbeat;
+                    return Ok(Delivery::Group(group));
+                }
+                if !self.reader.is_caught_up() {
+                    continue;
+                }
+            }
+            if self.next_heartbeat <= Instant::now() {
+                return Ok(self.flush_progress().unwrap_or_else(|| self.heartbeat()));
+            }
+            self.wait(room.is_some()).await;
+        }
+    }
+
+    /// Until something may have changed.
+    async fn wait(&mut self, may_send: bool) {
+        let draining = self.engine.draining.clone();
+        let tip = &mut self.tip;
+        let tip_changed = async {
+            // A hub that is gone means that the process ends.
+            if may_send && tip.changed().await.is_ok() { return }
+            std::future::pending().await
+        };
+        let Claim::Held(held) = &self.claim else {
+            tokio::select! {
+                () = draining.cancelled() => {}
+                () = tip_changed => {}
+                () = sleep_until(self.next_heartbeat) => {}
+            }
+            return;
+        };
+        let (mut end, mut acked) = (held.session.end(), held.session.acked());
+        if end.borrow_and_update().is_some() {
+            return;
+        }
+        let credited = *acked.borrow_and_update();
+        if !self.window.is_empty() {
+            self.window.acked(credited);
+            if !may_send && self.window.room().is_some() {
+                return;
+            }
+        }
+        tokio::select! {
+            () = draining.cancelled() => {}
+            _ = end.changed() => {}
+            _ = acked.changed() => {}
+            () = tip_changed => {}
+            () = sleep_until(self.next_heartbeat) => {}
+        }
+    }
+
+    /// What one group may take now; `None` before an ack.
+    fn room(&mut self) -> Option<Room> {
+        let group = Room { events: self.limits.group_events, bytes: self.limits.group_bytes };
+        let Claim::Held(held) = &self.claim else { return Some(group) };
+        self.window.acked(*held.session.acked().borrow());
+        let window = self.window.room()?;
+        Some(Room {
+            events: group.events.min(window.events),
+            bytes: group.bytes.min(window.bytes),
+        })
+    }
+
+    /// Waits for more after the first event, if the subscriber asked for that.
+    async fn linger(&mut self) {
+        if self.limits.linger.is_zero() || self.reader.is_caught_up() {
+            return;
+        }
+        let until = Instant::now() + self.limits.linger;
+        let full = self.reader.cursor();
+        let enough = i64::try_from(self.limits.group_events).unwrap_or(i64::MAX);
+        let filled = self.tip.wait_for(|tip| tip.frontier.distance_from(full) >= enough);
+        let _ = timeout(until - Instant::now(), filled).await;
+    }
+
+    /// The next group, if there is anything to send.
+    async fn gather(&mut self, room: Room) -> Result<Option<Group>, Error> {
+        let mut skipped = 0;
+        let found = match (&self.claim, self.passed) {
+            (Claim::Live, Some(passed)) => match self.reader.follow(room)? {
+                Found::Behind { floor, published } => {
+                    skipped = published.saturating_sub(passed);
+                    self.reader.skip_to(floor);
+                    self.reader.follow(room)?
+                }
+                found => found,
+            },
+            _ => self.reader.read(room).await?,
+        };
+        let Found::Selection(selection) = found else { return Ok(None) };
+        if matches!(self.claim, Claim::Live) && selection.published() > 0 {
+            self.passed = Some(selection.published());
+        }
+        Ok(self.group(selection, skipped))
+    }
+
+    fn group(&mut self, selection: Selection, skipped: u64) -> Option<Group> {
+        let unsent = selection.reached().distance_from(self.sent);
+        let worth_sending = match self.claim {
+            Claim::Live => selection.count() > 0 || skipped > 0,
+            _ => selection.count() > 0 || unsent >= UNSENT_IDS,
+        };
+        if !worth_sending {
+            return None;
+        }
+        metrics::counter!(telemetry::LIVE_DROPPED_EVENTS).increment(skipped);
+        let dropped_groups = skipped.div_ceil(self.limits.group_events as u64);
+        let seq = self.seq + i64::try_from(dropped_groups).unwrap_or(0);
+        self.seq = seq + 1;
+        self.sent = selection.reached();
+        self.note_delivery(&selection);
+        if matches!(self.claim, Claim::Held(_)) {
+            self.window.sent(selection.reached(), selection.count(), selection.bytes());
+        }
+        Some(Group { seq, selection, skipped })
+    }
+
+    /// An empty group for filtered progress, instead of a heartbeat.
+    fn flush_progress(&mut self) -> Option<Delivery> {
+        let reached = self.reader.cursor();
+        if !matches!(self.claim, Claim::Held(_)) || reached <= self.sent {
+            return None;
+        }
+        self.window.room()?;
+        self.next_heartbeat = Instant::now() + self.limits.heartbeat;
+        let seq = self.seq;
+        self.seq += 1;
+        self.sent = reached;
+        self.window.sent(reached, 0, 0);
+        Some(Delivery::Group(Group { seq, selection: Selection::at(reached), skipped: 0 }))
+    }
+
+    fn heartbeat(&mut self) -> Delivery {
+        self.next_heartbeat = Instant::now() + self.limits.heartbeat;
+        let started = self.phase == Phase::Delivering;
+        Delivery::Heartbeat {
+            frontier: self.engine.hub.tip().frontier,
+            caught_up: started && self.reader.is_caught_up(),
+        }
+    }
+
+    fn announce_end(&mut self) -> Delivery {
+        let grace = if self.window.is_empty() { Duration::ZERO } else { ENDING_GRACE };
+        self.phase = Phase::Ending(Instant::now() + grace);
+        Delivery::Ending { grace }
+    }
+
+    /// Waits for the last acks, then ends.
+    async fn wind_down(&mut self, until: Instant) -> Result<Delivery, Error> {
+        if let Claim::Held(held) = &self.claim {
+            let mut acked = held.session.acked();
+            let window = &mut self.window;
+            let all_acked = acked.wait_for(|acked| {
+                window.acked(*acked);
+                window.is_empty()
+            });
+            let _ = timeout(until.saturating_duration_since(Instant::now()), all_acked).await;
+        }
+        Err(Error::Draining)
+    }
+
+    fn check_session(&self) -> Result<(), Error> {
+        let Claim::Held(held) = &self.claim else { return Ok(()) };
+        let end = held.session.end();
+        let end = end.borrow();
+        end.as_ref().map_or(Ok(()), |error| Err(error.clone()))
+    }
+
+    fn set_stalled(&self, stalled: bool) {
+        if let Claim::Held(held) = &self.claim {
+            held.session.set_stalled(stalled);
+        }
+    }
+
+    fn note_delivery(&self, selection: &Selection) {
+        let mode = if let Claim::Held(held) = &self.claim {
+            let ids = selection.events().map(|event| event.id);
+            let again = self.engine.sessions.note_delivered(&held.key, ids);
+            metrics::counter!(telemetry::EVENTS_REDELIVERED).increment(again as u64);
+            "reliable"
+        } else {
+            "live"
+        };
+        metrics::counter!(telemetry::EVENTS_DELIVERED, "mode" => mode)
+            .increment(selection.count() as u64);
+        if let Some(settled_at) = selection.slices().first().and_then(|slice| slice.settled_at()) {
+            metrics::histogram!(telemetry::DELIVERY_SECONDS)
+                .record(settled_at.elapsed().as_secs_f64());
+        }
+    }
+
+    fn note_end(&self, error: &Error) {
+        tracing::debug!(%error, session = %self.id, "subscription ended");
+        if let (Claim::Held(held), Error::EventUnreadable { .. }) = (&self.claim, error) {
+            tracing::error!(%error, consumer = %held.key, "consumer is blocked");
+            self.engine.sessions.note_problem(&held.key, error.to_string());
+        }
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        metrics::gauge!(telemetry::STREAMS_OPEN).decrement(1);
+        self.engine.open_streams.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+/// What [`super::EventStream::subscribe`] prepared.
+pub(super) struct Parts {
+    pub engine: Arc<Engine>,
+    pub claim: Claim,
+    pub id: Uuid,
+    pub reader: Reader,
+    pub start: Option<EventId>,
+    pub limits: PushLimits,
+    pub listening: Listening,
+    pub permit: tokio::sync::OwnedSemaphorePermit,
+}
+
+/// Outcome of [`Engine::claim`].
+pub(super) enum Claimed {
+    /// Ours, with the position to start from.
+    Held(Held, EventId),
+    /// Another session is open and was left alone.
+    Occupied(Label),
+}
+
+impl Engine {
+    /// Opens a session, unless another one is open and respected.
+    pub(super) async fn claim(self: &Arc<Self>, session: &NewSession) -> Result<Claimed, Error> {
+        let open = || async {
+            self.store.open_session(session).await.map_err(|error| self.tailer.failed(error))
+        };
+        let mut opening = open().await?;
+        // The session in the way may have ended here a moment ago.
+        if matches!(opening, Opening::Occupied(_)) && self.sessions.flush().await? {
+            opening = open().await?;
+        }
+        match opening {
+            Opening::Unknown => Err(Error::NotRegistered { consumer: session.key.ident() }),
+            Opening::Occupied(label) => Ok(Claimed::Occupied(label)),
+            Opening::Opened(opened) => {
+                self.refuse_stopped(&opened).await?;
+                let entered = self.sessions.enter(&session.key, opened.epoch);
+                let key = session.key.clone();
+                let held = Held { engine: Arc::clone(self), session: entered, key };
+                Ok(Claimed::Held(held, self.readable_from(opened.position).await?))
+            }
+        }
+    }
+}

@@ -1,0 +1,365 @@
+//! The tailer: the one task that moves the frontier and feeds the hub.
+//!
+//! It follows the tail while somebody listens: woken at once by the writer,
+//! and by an adaptive poll for other applications' commits. When nobody
+//! listens it rests, and proves the frontier on demand without reading events.
+//! After a loss of the database it forgets everything proven, opens the
+//! database anew and proves again (DESIGN §4, rule 5).
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use rand::Rng as _;
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{frontier::Frontier, hub::Hub};
+use crate::{
+    error::Error,
+    event::EventId,
+    limits,
+    store::{self, Audit, Effect, Store, Tail},
+    telemetry,
+};
+
+/// How often the tail is looked at for other applications' commits.
+#[derive(Debug, Clone, Copy)]
+pub struct PollIntervals {
+    /// While an event came in the last second.
+    pub active: Duration,
+    /// While one came in the last minute.
+    pub recent: Duration,
+    /// Later.
+    pub idle: Duration,
+}
+
+impl PollIntervals {
+    const ACTIVE_FOR: Duration = Duration::from_secs(1);
+    const RECENT_FOR: Duration = Duration::from_mins(1);
+
+    fn after_quiet(&self, quiet: Duration) -> Duration {
+        match quiet {
+            quiet if quiet < Self::ACTIVE_FOR => self.active,
+            quiet if quiet < Self::RECENT_FOR => self.recent,
+            _ => self.idle,
+        }
+    }
+}
+
+/// Everybody else's end of the tailer.
+#[derive(Debug)]
+pub(super) struct TailerHandle {
+    wake: Notify,
+    requested: AtomicU64,
+    proven: watch::Sender<Proven>,
+    listeners: AtomicUsize,
+    lost: AtomicBool,
+    state: watch::Sender<DatabaseState>,
+    problem: Mutex<Option<String>>,
+}
+
+/// The last finished round.
+#[derive(Debug, Clone, Copy, Default)]
+struct Proven {
+    /// Requests up to this one are answered.
+    ticket: u64,
+    failed: bool,
+}
+
+/// Whether the database works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DatabaseState {
+    /// It does.
+    Working,
+    /// It does not; calls are answered with `UNAVAILABLE`.
+    Away,
+}
+
+impl TailerHandle {
+    pub(super) fn new() -> Self {
+        Self {
+            wake: Notify::new(),
+            requested: AtomicU64::new(0),
+            proven: watch::Sender::new(Proven::default()),
+            listeners: AtomicUsize::new(0),
+            lost: AtomicBool::new(false),
+            state: watch::Sender::new(DatabaseState::Working),
+            problem: Mutex::new(None),
+        }
+    }
+
+    /// Own events were committed.
+    pub(super) fn committed(&self) {
+        if self.listeners.load(Ordering::Acquire) > 0 {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Makes the tailer follow for as long as the guard lives.
+    pub(super) fn listen(self: &Arc<Self>) -> Listening {
+        self.listeners.fetch_add(1, Ordering::AcqRel);
+        Listening { tailer: Arc::clone(self) }
+    }
+
+    /// Waits until the frontier was proven anew, by a look at the database
+    /// that began after this call. Callers share a look.
+    pub(super) async fn prove(&self) -> Result<(), Error> {
+        let mut proven = self.proven.subscribe();
+        let ticket = self.requested.fetch_add(1, Ordering::AcqRel) + 1;
+        self.wake.notify_one();
+        let answered = timeout(
+            limits::PROVE_TIMEOUT,
+            proven.wait_for(|proven| proven.ticket >= ticket),
+        );
+        match answered.await {
+            Ok(Ok(proven)) if !proven.failed => Ok(()),
+            _ => Err(Error::Database { effect: Effect::None }),
+        }
+    }
+
+    /// Reports a failure of the database, as what the caller gets.
+    pub(super) fn failed(&self, error: store::Error) -> Error {
+        if matches!(error, store::Error::Lost { .. }) {
+            self.lost.store(true, Ordering::Release);
+            self.wake.notify_one();
+        }
+        error.into()
+    }
+
+    /// Whether the database works, and every change of it.
+    pub(super) fn database(&self) -> watch::Receiver<DatabaseState> {
+        self.state.subscribe()
+    }
+
+    /// What an operator should know about the stream as a whole.
+    pub(super) fn problem(&self) -> Option<String> {
+        self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes what an audit found, loudly if something was lost.
+    pub(super) fn note_audit(&self, audit: &Audit) {
+        let Some(lost) = audit.lost_above_head else { return };
+        metrics::counter!(telemetry::RESTORES_DETECTED).increment(1);
+        let problem = format!(
+            "ids up to {lost} were known but the highest id is {}: the database was restored from \
+             an older copy; consumers above it are stopped",
+            audit.head
+        );
+        tracing::error!(lost_above_head = %lost, head = %audit.head, stopped = ?audit.stopped,
+            "restore detected");
+        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = Some(problem);
+    }
+}
+
+/// Somebody listens; see [`TailerHandle::listen`].
+#[derive(Debug)]
+pub(super) struct Listening {
+    tailer: Arc<TailerHandle>,
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.tailer.listeners.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// The task's own state.
+pub(super) struct Tailer {
+    store: Arc<dyn Store>,
+    hub: Arc<Hub>,
+    handle: Arc<TailerHandle>,
+    intervals: PollIntervals,
+    tail: Box<dyn Tail>,
+    tracker: Frontier,
+    following: bool,
+    last_event: Instant,
+    last_save: Instant,
+    saved: EventId,
+}
+
+/// The saved frontier may be this old: what a start has to prove again.
+const SAVE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Pause after a failed look at the database, doubled up to the longest.
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+const RETRY_LONGEST: Duration = Duration::from_secs(2);
+
+impl Tailer {
+    pub(super) fn new(
+        store: Arc<dyn Store>,
+        hub: Arc<Hub>,
+        handle: Arc<TailerHandle>,
+        intervals: PollIntervals,
+    ) -> Self {
+        let saved = hub.tip().frontier;
+        Self {
+            tail: store.tail(),
+            store,
+            hub,
+            handle,
+            intervals,
+            tracker: Frontier::new(saved),
+            following: false,
+            last_event: Instant::now(),
+            last_save: Instant::now(),
+            saved,
+        }
+    }
+
+    pub(super) async fn run(mut self, stopping: CancellationToken) -> anyhow::Result<()> {
+        let mut pause = RETRY_FIRST;
+        loop {
+            let listened_to = self.handle.listeners.load(Ordering::Acquire) > 0;
+            let interval = self.intervals.after_quiet(self.last_event.elapsed());
+            tokio::select! {
+                biased;
+                () = stopping.cancelled() => break,
+                () = self.handle.wake.notified() => {}
+                () = sleep(interval), if listened_to => {}
+            }
+            if self.round().await {
+                pause = RETRY_FIRST;
+                continue;
+            }
+            tokio::select! {
+                biased;
+                () = stopping.cancelled() => break,
+                () = sleep(jittered(pause)) => {}
+            }
+            pause = (pause * 2).min(RETRY_LONGEST);
+            // Try again without waiting for anybody to ask.
+            self.handle.wake.notify_one();
+        }
+        self.save_frontier().await;
+        Ok(())
+    }
+
+    /// One look at the database; false if it failed.
+    async fn round(&mut self) -> bool {
+        let ticket = self.handle.requested.load(Ordering::Acquire);
+        let outcome = if self.handle.lost.swap(false, Ordering::AcqRel) {
+            self.recover().await
+        } else {
+            self.look().await
+        };
+        let failed = outcome.is_err();
+        if let Err(error) = outcome {
+            let lost = matches!(error, store::Error::Lost { .. });
+            let _ = self.handle.failed(error);
+            if lost {
+                self.forget();
+            }
+        }
+        let state = if failed { DatabaseState::Away } else { DatabaseState::Working };
+        self.handle.state.send_if_modified(|old| std::mem::replace(old, state) != state);
+        self.handle.proven.send_replace(Proven { ticket, failed });
+        if !failed && self.last_save.elapsed() > SAVE_INTERVAL {
+            self.save_frontier().await;
+        }
+        !failed
+    }
+
+    async fn look(&mut self) -> Result<(), store::Error> {
+        metrics::counter!(telemetry::TAIL_READS).increment(1);
+        let listened_to = self.handle.listeners.load(Ordering::Acquire) > 0;
+        if !(self.following && listened_to) {
+            self.jump().await?;
+            self.following = listened_to;
+        }
+        if self.following { self.follow().await } else { Ok(()) }
+    }
+
+    /// Moves the frontier without reading what nobody follows.
+    async fn jump(&mut self) -> Result<(), store::Error> {
+        let known = self.hub.tip().frontier;
+        let proof = self.tail.frontier(known).await?;
+        self.check_head(proof.head)?;
+        if proof.frontier > known {
+            self.last_event = Instant::now();
+        }
+        self.hub.jump(proof.frontier.max(known), proof.head);
+        self.tracker = Frontier::new(proof.frontier.max(known));
+        Ok(())
+    }
+
+    /// Publishes everything that is settled by now.
+    async fn follow(&mut self) -> Result<(), store::Error> {
+        loop {
+            let read = self.tail.read(self.tracker.scanned(), self.tracker.gaps()).await?;
+            let (head, more) = (read.head, read.more);
+            self.check_head(head)?;
+            let events = self.tracker.take(read);
+            if !events.is_empty() {
+                self.last_event = Instant::now();
+            }
+            self.hub.publish(events, self.tracker.settled(), head);
+            if !more {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Ids that were given out do not vanish, unless the database was restored.
+    fn check_head(&self, head: EventId) -> Result<(), store::Error> {
+        let known = self.hub.tip().frontier;
+        if head >= known {
+            return Ok(());
+        }
+        Err(store::Error::Lost {
+            effect: Effect::None,
+            cause: format!("the highest id went back from {known} to {head}"),
+        })
+    }
+
+    /// Opens the database anew and continues from what it holds.
+    async fn recover(&mut self) -> Result<(), store::Error> {
+        let known = self.forget();
+        let outcome = async {
+            self.store.reconnect().await?;
+            self.store.audit(known).await
+        };
+        let audit = outcome.await.inspect_err(|_| self.handle.lost.store(true, Ordering::Release))?;
+        metrics::counter!(telemetry::DATABASE_RECONNECTS).increment(1);
+        tracing::warn!(frontier = %audit.frontier, head = %audit.head, "database opened anew");
+        self.handle.note_audit(&audit);
+        self.tail = self.store.tail();
+        self.tracker = Frontier::new(audit.frontier);
+        self.hub.forget(audit.frontier);
+        self.saved = audit.frontier;
+        self.jump().await
+    }
+
+    /// Ends whoever reads; returns the frontier that was known.
+    fn forget(&mut self) -> EventId {
+        let known = self.hub.tip().frontier;
+        self.following = false;
+        self.hub.forget(known);
+        known
+    }
+
+    async fn save_frontier(&mut self) {
+        self.last_save = Instant::now();
+        let frontier = self.hub.tip().frontier;
+        if frontier == self.saved {
+            return;
+        }
+        match self.store.advance(frontier, &[]).await {
+            Ok(_) => self.saved = frontier,
+            // Only costs proving it again after a start.
+            Err(error) => drop(self.handle.failed(error)),
+        }
+    }
+}
+
+/// Half to all of `pause`, so that replicas do not retry in step.
+pub(super) fn jittered(pause: Duration) -> Duration {
+    pause.mul_f64(rand::rng().random_range(0.5..1.0))
+}
