@@ -5,4 +5,6 @@
 //! holds this. See ARCHITECTURE.md for the map.
 
 pub mod grpc;
+pub mod lifecycle;
+pub mod limits;
 pub mod proto;
