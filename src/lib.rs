@@ -5,6 +5,9 @@
 //! holds this. See ARCHITECTURE.md for the map.
 
 pub mod grpc;
+pub mod http;
 pub mod lifecycle;
 pub mod limits;
+pub mod listen;
 pub mod proto;
+pub mod telemetry;

@@ -88,11 +88,11 @@ pub const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(10);
 pub const MIN_HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// The longest heartbeat: beyond it proxies close the stream.
-pub const MAX_HEARTBEAT: Duration = Duration::from_secs(60);
+pub const MAX_HEARTBEAT: Duration = Duration::from_mins(1);
 
 /// The longest a poll may wait for events. Clients and proxies give up on a
 /// call after about a minute.
-pub const MAX_WAIT: Duration = Duration::from_secs(60);
+pub const MAX_WAIT: Duration = Duration::from_mins(1);
 
 /// The longest a subscriber may let events gather into a group.
 pub const MAX_LINGER: Duration = Duration::from_secs(1);
@@ -100,6 +100,10 @@ pub const MAX_LINGER: Duration = Duration::from_secs(1);
 /// Open subscriptions per process. Each is a task with a group in its hands:
 /// 4096 of them hold 4 GiB at the very worst, some megabytes in practice.
 pub const MAX_SUBSCRIPTIONS: usize = 4096;
+
+/// The most subscriptions that may be configured: beyond it another replica
+/// is the better answer.
+pub const MAX_CONFIGURED_SUBSCRIPTIONS: usize = 65_536;
 
 /// Consumers on one page of a list: `ident` and figures, far below a message.
 pub const MAX_PAGE_SIZE: usize = 1000;
@@ -146,7 +150,7 @@ pub const WRITER_QUEUE_BYTES: usize = 64 * MIB;
 pub const WRITER_BATCH_EVENTS: usize = 1000;
 
 /// Bytes of one commit, after its first request: keeps the transaction short
-/// and below the default `max_allowed_packet` of 16 MiB (MariaDB).
+/// and below the default `max_allowed_packet` of 16 MiB.
 pub const WRITER_BATCH_BYTES: usize = 8 * MIB;
 
 // ------------------------------------------------------------ connections
@@ -175,6 +179,10 @@ pub const HTTP1_IDLE_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// Bytes of a request's header: tokens and trace context, never more.
 pub const MAX_HEADER_BYTES: usize = 16 * KIB;
+
+/// The same for the decoded header list of HTTP/2, which counts 32 bytes more
+/// per field.
+pub const MAX_HEADER_LIST_BYTES: u32 = 16 * 1024;
 
 /// An HTTP/2 connection is asked whether it lives after this long in silence;
 /// below the idle time-outs of load balancers (60 s and more).
