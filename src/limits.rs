@@ -207,9 +207,17 @@ pub const HTTP2_SEND_BUFFER: usize = 256 * KIB;
 /// "rapid reset" attack. Ordinary cancellation stays far below.
 pub const HTTP2_PENDING_RESETS: usize = 64;
 
+/// Connections that wait to be accepted: all subscribers of a busy service
+/// come back at the same moment after a restart.
+pub const BACKLOG: u32 = 1024;
+
 /// The pause after `accept` failed: out of file descriptors does not get
 /// better by asking again at once.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long `/metrics` waits for fresh figures from a database that may be the
+/// very thing in trouble; then it answers with the last ones.
+pub const SCRAPE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The same warning is logged at most this often.
 pub const WARNING_INTERVAL: Duration = Duration::from_secs(10);

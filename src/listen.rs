@@ -216,6 +216,9 @@ impl Desk {
     }
 
     async fn pause_after(&self, error: &std::io::Error) {
+        if is_of_the_peer(error) {
+            return;
+        }
         if let Some(unsaid) = self.warnings.due() {
             tracing::warn!(listener = self.name, %error, unsaid, "accept failed");
         }
@@ -225,6 +228,15 @@ impl Desk {
             () = tokio::time::sleep(limits::ACCEPT_PAUSE) => {}
         }
     }
+}
+
+/// A peer that left while it waited; the next one is fine.
+fn is_of_the_peer(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionReset | Interrupted
+    )
 }
 
 fn builder(guards: &Guards, crowd: &Crowd) -> Builder<Crowd> {

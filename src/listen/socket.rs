@@ -2,13 +2,15 @@
 //! socket belongs to the listener: made with mode 0660, removed at the end.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpSocket, UnixListener};
 
 use super::Address;
+use crate::limits;
 
 /// The owner and its group may connect: the application runs as another user
 /// of the same group.
@@ -30,11 +32,14 @@ impl Socket {
     pub(super) fn bind(address: &Address) -> io::Result<Self> {
         match address {
             Address::Tcp(address) => {
-                // The standard library sets SO_REUSEADDR, so that a restart
-                // does not wait for the connections of the process before.
-                let listener = std::net::TcpListener::bind(address)?;
-                listener.set_nonblocking(true)?;
-                Ok(Self::Tcp(TcpListener::from_std(listener)?))
+                let socket = match address {
+                    SocketAddr::V4(_) => TcpSocket::new_v4()?,
+                    SocketAddr::V6(_) => TcpSocket::new_v6()?,
+                };
+                // A restart does not wait for the last process' connections.
+                socket.set_reuseaddr(true)?;
+                socket.bind(*address)?;
+                socket.listen(limits::BACKLOG).map(Self::Tcp)
             }
             Address::Unix(path) => {
                 remove_stale(path)?;
@@ -58,7 +63,9 @@ impl Socket {
             Self::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
                 // Answers are small and somebody waits for each of them.
-                stream.set_nodelay(true)?;
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!(%error, "the peer left at once");
+                }
                 let (read, write) = stream.into_split();
                 Ok(Accepted {
                     read: Box::new(read),

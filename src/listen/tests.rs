@@ -5,6 +5,11 @@ use super::*;
 use axum::body::Body;
 use axum::routing::get;
 use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
 use std::convert::Infallible;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
@@ -36,7 +41,12 @@ fn router() -> Router {
         let first = tokio_stream::once(Ok::<_, Infallible>(Bytes::from_static(b"first")));
         Body::from_stream(first.chain(tokio_stream::pending()))
     };
+    let flood = || async {
+        let piece = Ok::<_, Infallible>(Bytes::from(vec![b'x'; 64 * 1024]));
+        Body::from_stream(tokio_stream::iter(std::iter::repeat(piece)))
+    };
     Router::new()
+        .route("/flood", get(flood))
         .route("/", get(|| async { "hello" }))
         .route("/endless", get(endless))
 }
@@ -200,6 +210,60 @@ async fn stop_ends_who_has_not_asked_yet() {
     silent.write_all(b"GET").await.unwrap();
     server.stopping.cancel();
     assert!(closed(&mut silent).await);
+    server.ended().await;
+}
+
+type Http2 = Client<HttpConnector, Body>;
+
+fn http2() -> Http2 {
+    Client::builder(TokioExecutor::new())
+        .http2_only(true)
+        .build_http()
+}
+
+async fn get_http2(
+    client: &Http2,
+    server: &Server,
+    path: &str,
+) -> Result<http::Response<Incoming>, hyper_util::client::legacy::Error> {
+    let uri = format!("http://{}{path}", server.address);
+    client.get(uri.parse().unwrap()).await
+}
+
+#[tokio::test]
+async fn http2_stream_that_is_not_read_leaves_the_others_alone() {
+    let server = tcp(guards());
+    let client = http2();
+    let flood = get_http2(&client, &server, "/flood").await.unwrap();
+    for _ in 0..3 {
+        let answer = get_http2(&client, &server, "/").await.unwrap();
+        assert_eq!(
+            answer.into_body().collect().await.unwrap().to_bytes(),
+            "hello"
+        );
+    }
+    drop(flood);
+}
+
+#[tokio::test]
+async fn http2_requests_are_waited_for_and_dropped_when_killed() {
+    let server = tcp(guards());
+    let client = http2();
+    let mut open = get_http2(&client, &server, "/endless").await.unwrap();
+    let first = open.frame().await.unwrap().unwrap();
+    assert_eq!(first.into_data().unwrap(), "first");
+    server.stopping.cancel();
+    // New ones are refused: the socket is closed, the connection going away.
+    let refused = async {
+        while get_http2(&client, &server, "/").await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LONG, refused).await.unwrap();
+    assert!(!server.running.is_finished());
+    server.killed.cancel();
+    let end = tokio::time::timeout(LONG, open.frame()).await.unwrap();
+    assert!(!matches!(end, Some(Ok(_))), "{end:?}");
     server.ended().await;
 }
 
