@@ -4,5 +4,11 @@
 //! `event <- store <- stream <- {grpc, http} <- app <- main`; `tests/it`
 //! holds this. See ARCHITECTURE.md for the map.
 
+pub mod config;
 pub mod grpc;
+pub mod http;
+pub mod lifecycle;
+pub mod limits;
+pub mod listen;
 pub mod proto;
+pub mod telemetry;

@@ -1,0 +1,280 @@
+//! The configuration: one table of options, four places they may come from,
+//! one typed result.
+//!
+//! A flag wins over the environment, which wins over the TOML file, which wins
+//! over the default. All faults are found and reported together, each with
+//! where it came from. Nothing is read here but what [`load`] is handed, so
+//! tests need no process; and a [`Config`] that exists is valid. The text of
+//! an option marked secret is never shown.
+
+mod fault;
+mod options;
+mod resolve;
+mod value;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::ArgMatches;
+
+pub use fault::{Fault, Faults, Origin};
+pub use options::{CONFIG_FILE, OPTIONS, Opt, markdown_table, serve_command};
+
+use crate::limits;
+use crate::listen::Address;
+use crate::telemetry::LogFormat;
+use resolve::Reader;
+
+/// Everything an operator can decide.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The database.
+    pub db: Db,
+    /// The gRPC front.
+    pub grpc: Grpc,
+    /// The HTTP front for operators; none if switched off.
+    pub http: Option<Address>,
+    /// The stream itself.
+    pub stream: Stream,
+    /// From the first signal to the end by force.
+    pub shutdown_deadline: Duration,
+    /// The log.
+    pub log: Log,
+}
+
+/// Where the events are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Db {
+    /// Which database.
+    pub url: DbUrl,
+    /// How durable a commit is.
+    pub synchronous: Synchronous,
+    /// How long to wait for another process' write lock.
+    pub busy_timeout: Duration,
+    /// Connections that only read.
+    pub read_connections: u32,
+    /// The table of events.
+    pub queue_table: String,
+    /// The table of consumers.
+    pub consumers_table: String,
+}
+
+/// A database this version can use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DbUrl {
+    /// A file of `SQLite`.
+    Sqlite(PathBuf),
+}
+
+/// `PRAGMA synchronous` of `SQLite`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Synchronous {
+    /// A commit survives the crash of the process, perhaps not of the machine.
+    Normal,
+    /// A commit survives a power cut.
+    Full,
+    /// And so does its place in the folder.
+    Extra,
+}
+
+/// The gRPC front.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grpc {
+    /// Where it listens.
+    pub listen: Address,
+    /// Connections at a time.
+    pub max_connections: usize,
+    /// Whether it tells its contract to tools.
+    pub reflection: bool,
+    /// Whether browsers may speak gRPC-Web to it.
+    pub web: bool,
+}
+
+/// The stream itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stream {
+    /// How often to look for commits while events flow.
+    pub poll_active: Duration,
+    /// The same shortly after.
+    pub poll_recent: Duration,
+    /// The same when nothing happens.
+    pub poll_idle: Duration,
+    /// Memory for recent events.
+    pub ring_bytes: usize,
+    /// How often an idle stream says that it lives.
+    pub heartbeat: Duration,
+    /// How often this replica renews its sessions.
+    pub session_beat: Duration,
+    /// After how long without renewal they are void.
+    pub session_lapse: Duration,
+    /// Open subscriptions at a time.
+    pub max_subscriptions: usize,
+    /// Unacknowledged events a subscriber may ask for.
+    pub max_in_flight_events: usize,
+    /// How long a `request_id` is remembered.
+    pub request_id_window: Duration,
+}
+
+/// The log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// How its lines look.
+    pub format: LogFormat,
+    /// What it contains.
+    pub filter: String,
+}
+
+/// Reads the configuration from the matches of [`serve_command`], the
+/// environment, and the file that one of these two names.
+///
+/// # Errors
+///
+/// Every fault found.
+pub fn load(
+    matches: &ArgMatches,
+    environment: impl IntoIterator<Item = (String, String)>,
+    read_file: impl FnOnce(&Path) -> std::io::Result<String>,
+) -> Result<Config, Faults> {
+    let mut reader = Reader::new(matches, environment, read_file);
+    let config = Config {
+        db: db(&mut reader),
+        grpc: grpc(&mut reader),
+        http: reader.get("http.listen", value::address_or_off),
+        stream: stream(&mut reader),
+        shutdown_deadline: reader.get(
+            "shutdown.deadline",
+            value::duration(Duration::from_millis(100), Duration::from_hours(1)),
+        ),
+        log: Log {
+            format: reader.get("log.format", value::log_format),
+            filter: reader.get("log.filter", value::log_filter),
+        },
+    };
+    check_exposure(&mut reader, &config);
+    check_intervals(&mut reader, &config.stream);
+    reader.finish(config)
+}
+
+/// The variables of this process that [`load`] may be interested in.
+pub fn environment() -> impl Iterator<Item = (String, String)> {
+    // `std::env::vars` panics where anybody's variable is not Unicode.
+    std::env::vars_os().filter_map(|(name, text)| {
+        let name = name.into_string().ok()?;
+        name.starts_with(options::ENVIRONMENT_PREFIX)
+            .then(|| (name, text.to_string_lossy().into_owned()))
+    })
+}
+
+fn db(reader: &mut Reader) -> Db {
+    Db {
+        url: reader.get("db.url", value::db_url),
+        synchronous: reader.get("db.synchronous", value::synchronous),
+        busy_timeout: reader.get(
+            "db.busy_timeout",
+            value::duration(Duration::ZERO, Duration::from_mins(1)),
+        ),
+        read_connections: reader.get("db.read_connections", value::count(1, 64)),
+        queue_table: reader.get("db.queue_table", value::identifier),
+        consumers_table: reader.get("db.consumers_table", value::identifier),
+    }
+}
+
+fn grpc(reader: &mut Reader) -> Grpc {
+    Grpc {
+        listen: reader.get("grpc.listen", value::address),
+        max_connections: reader.get(
+            "grpc.max_connections",
+            value::count(1, limits::MAX_CONNECTIONS),
+        ),
+        reflection: reader.get("grpc.reflection", value::boolean),
+        web: reader.get("grpc.web", value::boolean),
+    }
+}
+
+fn stream(reader: &mut Reader) -> Stream {
+    let poll = || value::duration(Duration::from_millis(1), Duration::from_secs(10));
+    Stream {
+        poll_active: reader.get("stream.poll_active", poll()),
+        poll_recent: reader.get("stream.poll_recent", poll()),
+        poll_idle: reader.get("stream.poll_idle", poll()),
+        ring_bytes: reader.get(
+            "stream.ring_bytes",
+            value::size(limits::MIN_RING_BYTES, limits::MAX_RING_BYTES),
+        ),
+        heartbeat: reader.get(
+            "stream.heartbeat",
+            value::duration(limits::MIN_HEARTBEAT, limits::MAX_HEARTBEAT),
+        ),
+        session_beat: reader.get(
+            "stream.session_beat",
+            value::duration(Duration::from_millis(100), Duration::from_mins(1)),
+        ),
+        session_lapse: reader.get(
+            "stream.session_lapse",
+            value::duration(Duration::from_millis(300), Duration::from_mins(10)),
+        ),
+        max_subscriptions: reader.get(
+            "stream.max_subscriptions",
+            value::count(1, limits::MAX_CONFIGURED_SUBSCRIPTIONS),
+        ),
+        max_in_flight_events: reader.get(
+            "stream.max_in_flight_events",
+            value::count(1, limits::MAX_IN_FLIGHT_EVENTS),
+        ),
+        request_id_window: reader.get(
+            "stream.request_id_window",
+            value::duration(Duration::from_mins(1), Duration::from_hours(24 * 7)),
+        ),
+    }
+}
+
+/// Without credentials everybody who can connect is the operator.
+fn check_exposure(reader: &mut Reader, config: &Config) {
+    let insecure = reader.get("insecure", value::boolean);
+    let listeners = [
+        ("grpc.listen", Some(&config.grpc.listen)),
+        ("http.listen", config.http.as_ref()),
+    ];
+    for (key, address) in listeners {
+        if !insecure && address.is_some_and(|address| !address.is_local()) {
+            reader.blame(
+                key,
+                "can be reached from other machines, and there is no authentication yet; \
+                 give --insecure if the network is protected otherwise",
+            );
+        }
+    }
+}
+
+fn check_intervals(reader: &mut Reader, stream: &Stream) {
+    // Two lost beats must not end a session.
+    if reader.sound(&["stream.session_beat", "stream.session_lapse"])
+        && stream.session_lapse < stream.session_beat * 3
+    {
+        reader.blame(
+            "stream.session_lapse",
+            "must be at least three times stream.session_beat",
+        );
+    }
+    for (key, shorter, is, than) in [
+        (
+            "stream.poll_recent",
+            "stream.poll_active",
+            stream.poll_recent,
+            stream.poll_active,
+        ),
+        (
+            "stream.poll_idle",
+            "stream.poll_recent",
+            stream.poll_idle,
+            stream.poll_recent,
+        ),
+    ] {
+        if reader.sound(&[key, shorter]) && is < than {
+            reader.blame(key, &format!("must not be shorter than {shorter}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

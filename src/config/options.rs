@@ -1,0 +1,356 @@
+//! The one table of options. The command line, the environment, the keys of
+//! the file, the help and the table in the README are all made from it; what
+//! a text means is decided in `value`.
+
+use std::fmt::Write as _;
+
+use clap::{Arg, Command};
+
+/// Every variable of ours begins with this.
+pub(super) const ENVIRONMENT_PREFIX: &str = "EVENTSTREAM_";
+
+/// One option.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Opt {
+    /// Its dotted path in the TOML file, and its name in messages.
+    pub key: &'static str,
+    /// Its flag, without the dashes.
+    pub flag: &'static str,
+    /// Its default, as somebody would write it.
+    pub default: &'static str,
+    /// What to write, in a word.
+    pub hint: &'static str,
+    /// What it does, for `--help` and the README.
+    pub help: &'static str,
+    /// Whether its text may hold a password.
+    pub secret: bool,
+}
+
+impl Opt {
+    /// The variable it is read from.
+    #[must_use]
+    pub fn environment(&self) -> String {
+        let flag = self.flag.to_uppercase().replace('-', "_");
+        format!("{ENVIRONMENT_PREFIX}{flag}")
+    }
+
+    fn is_switch(&self) -> bool {
+        self.hint == SWITCH
+    }
+
+    fn arg(&self) -> Arg {
+        let default = if self.default.is_empty() {
+            String::new()
+        } else {
+            format!(" [default: {}]", self.default)
+        };
+        let arg = Arg::new(self.key)
+            .long(self.flag)
+            .value_name(self.hint)
+            .help(format!(
+                "{} [env: {}]{default}",
+                self.help,
+                self.environment()
+            ));
+        if self.is_switch() {
+            // `--insecure` alone means true; `--grpc-web=false` is possible.
+            arg.num_args(0..=1)
+                .require_equals(true)
+                .default_missing_value("true")
+        } else {
+            arg
+        }
+    }
+}
+
+const SWITCH: &str = "true|false";
+const DURATION: &str = "DURATION";
+
+const fn opt(
+    key: &'static str,
+    flag: &'static str,
+    default: &'static str,
+    hint: &'static str,
+    help: &'static str,
+) -> Opt {
+    Opt {
+        key,
+        flag,
+        default,
+        hint,
+        help,
+        secret: false,
+    }
+}
+
+/// The file itself: an option of the command line and the environment only.
+pub const CONFIG_FILE: Opt = opt(
+    "config",
+    "config",
+    "",
+    "FILE",
+    "TOML file with options by their dotted names",
+);
+
+/// All options that may stand in the file too.
+pub const OPTIONS: &[Opt] = &[
+    Opt {
+        secret: true,
+        ..opt(
+            "db.url",
+            "db",
+            "sqlite:eventstream.db",
+            "URL",
+            "Database with the events, sqlite:PATH",
+        )
+    },
+    opt(
+        "db.synchronous",
+        "db-synchronous",
+        "full",
+        "full|normal|extra",
+        "SQLite's durability: normal may lose the last commits in a power cut",
+    ),
+    opt(
+        "db.busy_timeout",
+        "db-busy-timeout",
+        "5s",
+        DURATION,
+        "How long to wait for another process that writes to the SQLite file",
+    ),
+    opt(
+        "db.read_connections",
+        "db-read-connections",
+        "4",
+        "COUNT",
+        "Connections that read, beside the one that writes",
+    ),
+    opt(
+        "db.queue_table",
+        "db-queue-table",
+        "evt_queue",
+        "NAME",
+        "Table of events",
+    ),
+    opt(
+        "db.consumers_table",
+        "db-consumers-table",
+        "evt_consumers",
+        "NAME",
+        "Table of consumers",
+    ),
+    opt(
+        "grpc.listen",
+        "grpc",
+        "127.0.0.1:50051",
+        "ADDRESS",
+        "Where gRPC is served, HOST:PORT or unix:PATH",
+    ),
+    opt(
+        "grpc.max_connections",
+        "grpc-max-connections",
+        "4096",
+        "COUNT",
+        "Open gRPC connections at a time; one more is closed at once",
+    ),
+    opt(
+        "grpc.reflection",
+        "grpc-reflection",
+        "true",
+        SWITCH,
+        "Tell the contract to tools such as grpcurl",
+    ),
+    opt(
+        "grpc.web",
+        "grpc-web",
+        "true",
+        SWITCH,
+        "Serve gRPC-Web, for browsers",
+    ),
+    opt(
+        "http.listen",
+        "http",
+        "127.0.0.1:8080",
+        "ADDRESS|off",
+        "Where /livez, /readyz and /metrics are served",
+    ),
+    opt(
+        "insecure",
+        "insecure",
+        "false",
+        SWITCH,
+        "Allow addresses that other machines reach, though nobody is authenticated",
+    ),
+    opt(
+        "stream.poll_active",
+        "stream-poll-active",
+        "2ms",
+        DURATION,
+        "How often to look for other applications' commits while events flow",
+    ),
+    opt(
+        "stream.poll_recent",
+        "stream-poll-recent",
+        "5ms",
+        DURATION,
+        "The same in the seconds after an event",
+    ),
+    opt(
+        "stream.poll_idle",
+        "stream-poll-idle",
+        "20ms",
+        DURATION,
+        "The same after a quiet while; nothing is asked while nobody listens",
+    ),
+    opt(
+        "stream.ring_bytes",
+        "stream-ring-bytes",
+        "32MiB",
+        "SIZE",
+        "Memory for recent events, shared by all subscribers",
+    ),
+    opt(
+        "stream.heartbeat",
+        "stream-heartbeat",
+        "10s",
+        DURATION,
+        "How often an idle stream says that it lives, unless its client asks otherwise",
+    ),
+    opt(
+        "stream.session_beat",
+        "stream-session-beat",
+        "2s",
+        DURATION,
+        "How often this replica renews its subscriptions in the database",
+    ),
+    opt(
+        "stream.session_lapse",
+        "stream-session-lapse",
+        "10s",
+        DURATION,
+        "When the subscriptions of a replica that vanished are void, at least three beats",
+    ),
+    opt(
+        "stream.max_subscriptions",
+        "stream-max-subscriptions",
+        "4096",
+        "COUNT",
+        "Open subscriptions at a time",
+    ),
+    opt(
+        "stream.max_in_flight_events",
+        "stream-max-in-flight-events",
+        "100000",
+        "COUNT",
+        "The most unacknowledged events that a subscriber may ask for",
+    ),
+    opt(
+        "stream.request_id_window",
+        "stream-request-id-window",
+        "1h",
+        DURATION,
+        "How long a repeated request_id is answered with the first ids",
+    ),
+    opt(
+        "shutdown.deadline",
+        "shutdown-deadline",
+        "10s",
+        DURATION,
+        "From the first signal to the end by force",
+    ),
+    opt(
+        "log.format",
+        "log-format",
+        "auto",
+        "auto|json|human",
+        "How log lines look; auto is human on a terminal",
+    ),
+    opt(
+        "log.filter",
+        "log-filter",
+        "info",
+        "FILTER",
+        "What is logged, a level or target=level pairs",
+    ),
+];
+
+/// The option with this key.
+pub(super) fn find(key: &str) -> Option<&'static Opt> {
+    OPTIONS.iter().find(|opt| opt.key == key)
+}
+
+/// The command that runs the service, with a flag for every option.
+#[must_use]
+pub fn serve_command() -> Command {
+    let options = std::iter::once(&CONFIG_FILE).chain(OPTIONS);
+    Command::new("serve")
+        .about("Run the service")
+        .after_help("A flag wins over the environment, that over the file of --config.")
+        .args(options.map(Opt::arg))
+}
+
+/// All options as a table in Markdown, for the README.
+#[must_use]
+pub fn markdown_table() -> String {
+    let mut table = String::from(
+        "| option | flag | environment | default | meaning |\n|---|---|---|---|---|\n",
+    );
+    for opt in std::iter::once(&CONFIG_FILE).chain(OPTIONS) {
+        let key = if *opt == CONFIG_FILE { "" } else { opt.key };
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            table,
+            "| {} | {} | {} | {} | {} |",
+            code(key),
+            code(&format!("--{} {}", opt.flag, opt.hint)),
+            code(&opt.environment()),
+            code(opt.default),
+            opt.help.replace('|', "\\|"),
+        );
+    }
+    table
+}
+
+fn code(text: &str) -> String {
+    if text.is_empty() {
+        return String::new();
+    }
+    format!("`{}`", text.replace('|', "\\|"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_follow_their_keys() {
+        const SHORT: [&str; 3] = ["db", "grpc", "http"];
+        for opt in OPTIONS {
+            let regular = opt.key.replace(['.', '_'], "-");
+            assert!(
+                opt.flag == regular || SHORT.contains(&opt.flag),
+                "{}",
+                opt.key
+            );
+        }
+    }
+
+    #[test]
+    fn help_ends_with_variable_and_default() {
+        serve_command().debug_assert();
+        for opt in OPTIONS {
+            let help = opt.arg().get_help().unwrap().to_string();
+            let end = format!("[env: {}] [default: {}]", opt.environment(), opt.default);
+            assert!(help.ends_with(&end), "{help}");
+        }
+    }
+
+    #[test]
+    fn markdown_has_a_row_per_option() {
+        let table = markdown_table();
+        assert_eq!(table.lines().count(), OPTIONS.len() + 3);
+        let row = "| `log.format` | `--log-format auto\\|json\\|human` | \
+                   `EVENTSTREAM_LOG_FORMAT` | `auto` | ";
+        assert!(table.lines().any(|line| line.starts_with(row)), "{table}");
+    }
+}

@@ -1,0 +1,254 @@
+//! What the text of an option means. Each reader is a pure function from a
+//! text to a value or to the rule it breaks, worded to follow the text:
+//! `"foo" is not …`, `"70s" must be …`. No rule ever repeats the text.
+
+use std::fmt::Display;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::{DbUrl, Synchronous};
+use crate::listen::Address;
+use crate::telemetry::{self, LogFormat};
+
+pub(super) type Read<T> = Result<T, String>;
+
+const UNITS_OF_TIME: [(&str, u64); 5] = [
+    ("ms", 1),
+    ("s", 1000),
+    ("m", 60_000),
+    ("h", 3_600_000),
+    ("d", 86_400_000),
+];
+
+const UNITS_OF_SIZE: [(&str, u64); 4] = [
+    ("B", 1),
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+];
+
+pub(super) fn boolean(text: &str) -> Read<bool> {
+    text.parse().map_err(|_| "is not true or false".to_owned())
+}
+
+pub(super) fn address(text: &str) -> Read<Address> {
+    is(text)
+}
+
+pub(super) fn address_or_off(text: &str) -> Read<Option<Address>> {
+    match text {
+        "off" => Ok(None),
+        _ => address(text)
+            .map(Some)
+            .map_err(|rule| format!("{rule}, or off")),
+    }
+}
+
+pub(super) fn log_format(text: &str) -> Read<LogFormat> {
+    is(text)
+}
+
+pub(super) fn log_filter(text: &str) -> Read<String> {
+    telemetry::check_filter(text)
+        .map(|()| text.to_owned())
+        .map_err(|error| format!("is not a log filter: {error}"))
+}
+
+pub(super) fn synchronous(text: &str) -> Read<Synchronous> {
+    match text {
+        "normal" => Ok(Synchronous::Normal),
+        "full" => Ok(Synchronous::Full),
+        "extra" => Ok(Synchronous::Extra),
+        _ => Err("is not one of full, normal, extra".to_owned()),
+    }
+}
+
+/// A table's name, as it can stand in SQL of every engine without quotes.
+pub(super) fn identifier(text: &str) -> Read<String> {
+    let first = text.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
+    let all = text
+        .bytes()
+        .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'_');
+    if first && all && text.len() <= 48 {
+        return Ok(text.to_owned());
+    }
+    Err("is not a name of a-z, 0-9 and _, up to 48, that begins with no digit".to_owned())
+}
+
+pub(super) fn db_url(text: &str) -> Read<DbUrl> {
+    let (scheme, rest) = text
+        .split_once(':')
+        .ok_or("is not a database URL like sqlite:eventstream.db")?;
+    match scheme {
+        "sqlite" => sqlite_path(rest).map(DbUrl::Sqlite),
+        "postgres" | "postgresql" | "mysql" | "mariadb" => Err(format!(
+            "names a {scheme} database, which is not supported by this version yet; \
+             use sqlite:PATH"
+        )),
+        // The scheme may be the user of a URL that lost its scheme.
+        _ => Err("is not a database URL like sqlite:eventstream.db".to_owned()),
+    }
+}
+
+fn sqlite_path(rest: &str) -> Read<PathBuf> {
+    let path = rest.strip_prefix("//").unwrap_or(rest);
+    if path.is_empty() || path.starts_with(":memory:") {
+        return Err(
+            "names no file; events in memory would be lost with the process, and its \
+             connections could not share them"
+                .to_owned(),
+        );
+    }
+    if path.contains('?') {
+        return Err("has parameters after ?, which are options of their own here".to_owned());
+    }
+    Ok(PathBuf::from(path))
+}
+
+/// A whole number within these bounds.
+pub(super) fn count<T>(min: T, max: T) -> impl Fn(&str) -> Read<T>
+where
+    T: FromStr + PartialOrd + Display,
+{
+    move |text| {
+        let number = text
+            .parse::<T>()
+            .map_err(|_| format!("is not a whole number from {min} to {max}"))?;
+        if number < min || number > max {
+            return Err(format!("must be from {min} to {max}"));
+        }
+        Ok(number)
+    }
+}
+
+/// A duration within these bounds.
+pub(super) fn duration(min: Duration, max: Duration) -> impl Fn(&str) -> Read<Duration> {
+    move |text| {
+        let read = scaled(text, &UNITS_OF_TIME).map(Duration::from_millis);
+        let duration = read.ok_or("is not a duration like 250ms, 5s, 10m or 1h")?;
+        if duration < min || duration > max {
+            return Err(format!("must be from {min:?} to {max:?}"));
+        }
+        Ok(duration)
+    }
+}
+
+/// A number of bytes within these bounds.
+pub(super) fn size(min: usize, max: usize) -> impl Fn(&str) -> Read<usize> {
+    move |text| {
+        let read = scaled(text, &UNITS_OF_SIZE).or_else(|| text.parse().ok());
+        let bytes = read.ok_or("is not a size like 512KiB or 64MiB")?;
+        match usize::try_from(bytes) {
+            Ok(bytes) if (min..=max).contains(&bytes) => Ok(bytes),
+            _ => Err(format!("must be from {min} to {max} bytes")),
+        }
+    }
+}
+
+/// A whole number followed by a unit.
+fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let end = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at(end);
+    let (_, factor) = units.iter().find(|(name, _)| *name == unit)?;
+    number.parse::<u64>().ok()?.checked_mul(*factor)
+}
+
+/// A type whose error already says what it is not.
+fn is<T: FromStr<Err: Display>>(text: &str) -> Read<T> {
+    text.parse().map_err(|error| format!("is {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        let read = duration(Duration::from_millis(1), Duration::from_hours(24));
+        for (text, millis) in [
+            ("250ms", 250),
+            ("5s", 5000),
+            ("10m", 600_000),
+            ("1h", 3_600_000),
+            ("1d", 86_400_000),
+        ] {
+            assert_eq!(read(text), Ok(Duration::from_millis(millis)));
+        }
+        for text in [
+            "",
+            "5",
+            "s",
+            "-1s",
+            "1.5s",
+            "5 s",
+            "5S",
+            "99999999999999999999s",
+        ] {
+            assert!(read(text).unwrap_err().starts_with("is not"), "{text}");
+        }
+        for text in ["0s", "25h", "18446744073709551615ms"] {
+            assert!(read(text).unwrap_err().starts_with("must be"), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        let read = size(1, 1 << 30);
+        for (text, bytes) in [("1", 1), ("7B", 7), ("2KiB", 2048), ("64MiB", 64 << 20)] {
+            assert_eq!(read(text), Ok(bytes));
+        }
+        for text in ["", "64MB", "MiB", "-1", "1e3"] {
+            assert!(read(text).unwrap_err().starts_with("is not"), "{text}");
+        }
+        for text in ["0", "2GiB"] {
+            assert!(read(text).unwrap_err().starts_with("must be"), "{text}");
+        }
+    }
+
+    #[test]
+    fn counts() {
+        let read = count(1_u32, 64);
+        assert_eq!(read("64"), Ok(64));
+        for text in ["0", "65", "-1", "1.0", "many", ""] {
+            assert!(read(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn database_urls() {
+        for (text, path) in [
+            ("sqlite:es.db", "es.db"),
+            ("sqlite://es.db", "es.db"),
+            ("sqlite:///var/es.db", "/var/es.db"),
+            ("sqlite:/var/es.db", "/var/es.db"),
+        ] {
+            assert_eq!(db_url(text), Ok(DbUrl::Sqlite(path.into())));
+        }
+        for (text, word) in [
+            ("es.db", "like sqlite:"),
+            ("sqlite:", "names no file"),
+            ("sqlite::memory:", "in memory"),
+            ("sqlite:a.db?mode=ro", "parameters"),
+            (
+                "postgres://u:secret@h/d",
+                "not supported by this version yet",
+            ),
+            ("mysql://u:secret@h/d", "not supported by this version yet"),
+            ("secret:x@h", "like sqlite:"),
+        ] {
+            let rule = db_url(text).unwrap_err();
+            assert!(rule.contains(word) && !rule.contains("secret"), "{rule}");
+        }
+    }
+
+    #[test]
+    fn table_names() {
+        for text in ["evt_queue", "_a1", "a"] {
+            assert!(identifier(text).is_ok(), "{text}");
+        }
+        for text in ["", "1a", "Evt", "a-b", "a;b", "é", &"a".repeat(49)] {
+            assert!(identifier(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! Every bound of the service, each with the reason for its number.
+//!
+//! A bound belongs here as soon as a peer, an application or a slow database
+//! could otherwise make something grow: memory, a wait, a batch, a count.
+//! Those that an operator may change are the defaults and edges of an option
+//! in `config`; the others are constants because nobody would gain by
+//! changing them. This file holds numbers only and never reads anything.
+
+use std::time::Duration;
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+// ---------------------------------------------------------------- events
+
+/// Bytes of one event's data. Half of [`MAX_MESSAGE_BYTES`], so that any event
+/// fits a message alone together with its envelope.
+pub const MAX_EVENT_BYTES: usize = 8 * MIB;
+
+/// Bytes of one gRPC message, both ways. gRPC's own default of 4 MiB would
+/// make an event that was accepted undeliverable.
+pub const MAX_MESSAGE_BYTES: usize = 16 * MIB;
+
+/// Events of one `AddEvents`. FTN18 reads at most as many at once, so an
+/// atomic batch can always be seen in one answer.
+pub const MAX_BATCH_EVENTS: usize = 1000;
+
+/// Events of one pushed group: FTN18's own bound for an answer.
+pub const MAX_GROUP_EVENTS: usize = 1000;
+
+/// Bytes of one pushed group unless the subscriber asks for another size.
+/// Big enough to hide the cost per message, small enough that the first event
+/// of a backlog is not kept waiting for the last.
+pub const DEFAULT_GROUP_BYTES: usize = MIB;
+
+/// The largest group a subscriber may ask for: one event of
+/// [`MAX_EVENT_BYTES`] travels alone in any case.
+pub const MAX_GROUP_BYTES: usize = 8 * MIB;
+
+/// Letters of an event type: the column is `VARCHAR(16)`.
+pub const MAX_TYPE: usize = 16;
+
+/// Letters of a component's name: FTN18.
+pub const MAX_COMPONENT: usize = 16;
+
+/// Letters of a user's name: `ident` is `VARCHAR(64)` and holds
+/// `{user}:{component}`.
+pub const MAX_USER: usize = 47;
+
+/// Letters of a label that a subscriber gives itself (host or pod name). Two
+/// DNS labels and a suffix; it is shown, never compared.
+pub const MAX_LABEL: usize = 128;
+
+/// Types in one `want`. More than any application has, and still a set whose
+/// lookup costs nothing.
+pub const MAX_WANT_TYPES: usize = 256;
+
+/// Letters of a `request_id`: a UUID or ULID with a prefix.
+pub const MAX_REQUEST_ID: usize = 64;
+
+/// Nesting of an event's JSON. The parser recurses; a document deeper than
+/// this is an attack or a defect.
+pub const MAX_JSON_DEPTH: usize = 512;
+
+// ----------------------------------------------------- subscribers, polls
+
+/// Events sent and not acknowledged, per subscriber, unless it asks otherwise:
+/// ten full groups.
+pub const DEFAULT_IN_FLIGHT_EVENTS: usize = 10_000;
+
+/// The most unacknowledged events a subscriber may ask for: what it would see
+/// again after a crash.
+pub const MAX_IN_FLIGHT_EVENTS: usize = 100_000;
+
+/// Bytes sent and not acknowledged, per subscriber, unless it asks otherwise:
+/// one largest message is always possible.
+pub const DEFAULT_IN_FLIGHT_BYTES: usize = 16 * MIB;
+
+/// The most unacknowledged bytes a subscriber may ask for.
+pub const MAX_IN_FLIGHT_BYTES: usize = 64 * MIB;
+
+/// How often an idle stream says that it lives. Below the 30 s after which
+/// common load balancers drop a silent stream.
+pub const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(10);
+
+/// The shortest heartbeat: a thousand idle subscribers cost a thousand
+/// messages a second.
+pub const MIN_HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// The longest heartbeat: beyond it proxies close the stream.
+pub const MAX_HEARTBEAT: Duration = Duration::from_mins(1);
+
+/// The longest a poll may wait for events. Clients and proxies give up on a
+/// call after about a minute.
+pub const MAX_WAIT: Duration = Duration::from_mins(1);
+
+/// The longest a subscriber may let events gather into a group.
+pub const MAX_LINGER: Duration = Duration::from_secs(1);
+
+/// Open subscriptions per process. Each is a task with a group in its hands:
+/// 4096 of them hold 4 GiB at the very worst, some megabytes in practice.
+pub const MAX_SUBSCRIPTIONS: usize = 4096;
+
+/// The most subscriptions that may be configured: beyond it another replica
+/// is the better answer.
+pub const MAX_CONFIGURED_SUBSCRIPTIONS: usize = 65_536;
+
+/// Consumers on one page of a list: `ident` and figures, far below a message.
+pub const MAX_PAGE_SIZE: usize = 1000;
+
+// ---------------------------------------------------------------- reading
+
+/// Rows that one filtered read looks at before it reports its progress, so
+/// that no call grows with the table: some 10 ms of any database.
+pub const SCAN_ROWS: usize = 10_000;
+
+/// Events of one page read from the database: one group.
+pub const PAGE_EVENTS: usize = 1000;
+
+/// Bytes of one page, after its first event: one default group.
+pub const PAGE_BYTES: usize = MIB;
+
+/// Recent settled events kept for all subscribers. Some 100 000 small events:
+/// a subscriber that pauses for seconds still misses the database.
+pub const DEFAULT_RING_BYTES: usize = 32 * MIB;
+
+/// The smallest ring: one default group, else each follower falls back to the
+/// store at every step.
+pub const MIN_RING_BYTES: usize = MIB;
+
+/// The largest ring: beyond it the memory is better given to the database.
+pub const MAX_RING_BYTES: usize = 1024 * MIB;
+
+/// How long a call waits for this replica to prove the frontier up to an id
+/// it has not seen yet.
+pub const PROVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+// ---------------------------------------------------------------- writing
+
+/// Calls waiting for the writer; the next one is `RESOURCE_EXHAUSTED`. At ten
+/// thousand events a second that is less than half a second of waiting.
+pub const WRITER_QUEUE_REQUESTS: usize = 4096;
+
+/// Bytes waiting for the writer: four full commits of the largest size and
+/// the memory an overload may take.
+pub const WRITER_QUEUE_BYTES: usize = 64 * MIB;
+
+/// Events of one commit. Past a thousand rows the commit's share of the cost
+/// per event is no longer measurable, while everybody waits longer.
+pub const WRITER_BATCH_EVENTS: usize = 1000;
+
+/// Bytes of one commit, after its first request: keeps the transaction short
+/// and below the default `max_allowed_packet` of 16 MiB.
+pub const WRITER_BATCH_BYTES: usize = 8 * MIB;
+
+// ------------------------------------------------------------ connections
+
+/// Connections per listener unless configured: below the usual limit of open
+/// files in containers (65 536) with room for the other listener.
+pub const DEFAULT_CONNECTIONS: usize = 4096;
+
+/// The most connections that may be configured per listener.
+pub const MAX_CONNECTIONS: usize = 60_000;
+
+/// Concurrent HTTP/2 streams per connection: a client that multiplexes a
+/// thousand callers over one channel is the expected case.
+pub const MAX_CONNECTION_STREAMS: u32 = 1024;
+
+/// A peer that connects and says nothing is dropped after this. Any client
+/// speaks in its first round trip.
+pub const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// From the first byte to the end of the first header.
+pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// An HTTP/1.1 connection between two requests. Clients pool them for 30 s,
+/// and one that the server closes first costs them a failed request.
+pub const HTTP1_IDLE_TIMEOUT: Duration = Duration::from_secs(45);
+
+/// Bytes of a request's header: tokens and trace context, never more.
+pub const MAX_HEADER_BYTES: usize = 16 * KIB;
+
+/// The same for the decoded header list of HTTP/2, which counts 32 bytes more
+/// per field.
+pub const MAX_HEADER_LIST_BYTES: u32 = 16 * 1024;
+
+/// An HTTP/2 connection is asked whether it lives after this long in silence;
+/// below the idle time-outs of load balancers (60 s and more).
+pub const HTTP2_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How long the answer may take: two retransmissions on a bad line.
+pub const HTTP2_KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Bytes a peer may send ahead on one HTTP/2 stream: a batch of ordinary size
+/// in one go.
+pub const HTTP2_STREAM_WINDOW: u32 = 1024 * 1024;
+
+/// Bytes a peer may send ahead on one HTTP/2 connection. Eight streams that
+/// wait to be read leave the others of their connection alone.
+pub const HTTP2_CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
+
+/// Bytes buffered for a peer per HTTP/2 stream before its sender waits: a
+/// slow reader must hold groups, not memory.
+pub const HTTP2_SEND_BUFFER: usize = 256 * KIB;
+
+/// Streams that a peer may open and reset before they were accepted: the
+/// "rapid reset" attack. Ordinary cancellation stays far below.
+pub const HTTP2_PENDING_RESETS: usize = 64;
+
+/// Connections that wait to be accepted: all subscribers of a busy service
+/// come back at the same moment after a restart.
+pub const BACKLOG: u32 = 1024;
+
+/// The pause after `accept` failed: out of file descriptors does not get
+/// better by asking again at once.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long `/metrics` waits for fresh figures from a database that may be the
+/// very thing in trouble; then it answers with the last ones.
+pub const SCRAPE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The same warning is logged at most this often.
+pub const WARNING_INTERVAL: Duration = Duration::from_secs(10);
+
+// --------------------------------------------------------------- shutdown
+
+/// From the first signal to the end by force. Below the 30 s that Kubernetes
+/// grants by default.
+pub const DEFAULT_DRAIN_DEADLINE: Duration = Duration::from_secs(10);
+
+/// After the end by force, tasks get this long to notice it.
+pub const KILL_GRACE: Duration = Duration::from_millis(500);
+
+// The relations that the reasons above rely on.
+const _: () = {
+    assert!(MAX_EVENT_BYTES * 2 <= MAX_MESSAGE_BYTES);
+    assert!(MAX_GROUP_BYTES <= MAX_EVENT_BYTES);
+    assert!(DEFAULT_GROUP_BYTES <= MAX_GROUP_BYTES);
+    assert!(DEFAULT_IN_FLIGHT_BYTES >= MAX_EVENT_BYTES);
+    assert!(WRITER_BATCH_BYTES <= WRITER_QUEUE_BYTES);
+    assert!(MAX_BATCH_EVENTS <= WRITER_BATCH_EVENTS);
+    assert!(MAX_USER + 1 + MAX_COMPONENT == 64);
+    assert!(HTTP1_IDLE_TIMEOUT.as_secs() >= 35);
+};

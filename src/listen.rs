@@ -1,0 +1,323 @@
+//! The one guarded accept loop, for gRPC and HTTP, over TCP or a Unix socket.
+//!
+//! A peer can cost no more than one connection of a counted number and the
+//! buffers of `limits`: it must finish its first header in time, an HTTP/2
+//! peer must answer pings, and an HTTP/1.1 peer must not idle for ever. A
+//! connection reaches hyper only with its first header (or the HTTP/2 preface)
+//! complete. Failures of `accept` never end the loop. What is served is no
+//! business of this file.
+
+mod address;
+mod opening;
+mod socket;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+
+pub use address::Address;
+use socket::{Accepted, Socket};
+
+use crate::lifecycle::Crowd;
+use crate::{limits, telemetry};
+
+/// The bounds of one listener.
+#[derive(Debug, Clone)]
+pub struct Guards {
+    /// Connections at a time; one more is closed at once.
+    pub connections: usize,
+    /// A peer that says nothing for this long after connecting is dropped.
+    pub first_byte: Duration,
+    /// From the first byte to the end of the first header.
+    pub header: Duration,
+    /// An HTTP/1.1 connection between two requests, the next header included.
+    pub idle: Duration,
+}
+
+impl Default for Guards {
+    fn default() -> Self {
+        Self {
+            connections: limits::DEFAULT_CONNECTIONS,
+            first_byte: limits::FIRST_BYTE_TIMEOUT,
+            header: limits::HEADER_TIMEOUT,
+            idle: limits::HTTP1_IDLE_TIMEOUT,
+        }
+    }
+}
+
+/// An open listening socket that is not served yet.
+pub struct Listener {
+    name: &'static str,
+    socket: Socket,
+    guards: Guards,
+}
+
+impl Listener {
+    /// Opens the socket. A Unix socket left behind by a dead process is
+    /// replaced, one that somebody listens on is not. `name` stands in logs
+    /// and metrics. Must be called inside the runtime.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps the address from being used.
+    pub fn bind(name: &'static str, address: &Address, guards: Guards) -> std::io::Result<Self> {
+        Ok(Self {
+            name,
+            socket: Socket::bind(address)?,
+            guards,
+        })
+    }
+
+    /// Where it listens; the real port if 0 was asked for.
+    ///
+    /// # Errors
+    ///
+    /// If the operating system does not tell.
+    pub fn local_address(&self) -> std::io::Result<Address> {
+        self.socket.local_address()
+    }
+
+    /// Serves until `stopping`, then closes the socket, lets the open requests
+    /// finish and returns; drops them where they are when `killed`.
+    ///
+    /// # Errors
+    ///
+    /// None at present; the type is that of a task.
+    pub async fn serve(
+        self,
+        router: Router,
+        stopping: CancellationToken,
+        killed: CancellationToken,
+    ) -> anyhow::Result<()> {
+        let desk = Desk::new(self.name, self.guards, router, stopping, killed);
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = desk.ending() => break,
+                accepted = self.socket.accept() => accepted,
+            };
+            match accepted {
+                Ok(accepted) => desk.admit(accepted),
+                Err(error) => desk.pause_after(&error).await,
+            }
+        }
+        drop(self.socket);
+        desk.crowd.ended().await;
+        Ok(())
+    }
+}
+
+/// What all connections of one listener share.
+struct Desk {
+    name: &'static str,
+    guards: Guards,
+    router: Router,
+    builder: Builder<Crowd>,
+    places: Arc<Semaphore>,
+    crowd: Crowd,
+    stopping: CancellationToken,
+    killed: CancellationToken,
+    warnings: Sparingly,
+}
+
+impl Desk {
+    fn new(
+        name: &'static str,
+        guards: Guards,
+        router: Router,
+        stopping: CancellationToken,
+        killed: CancellationToken,
+    ) -> Arc<Self> {
+        let crowd = Crowd::new(killed.clone());
+        Arc::new(Self {
+            name,
+            builder: builder(&guards, &crowd),
+            places: Arc::new(Semaphore::new(guards.connections)),
+            guards,
+            router,
+            crowd,
+            stopping,
+            killed,
+            warnings: Sparingly::default(),
+        })
+    }
+
+    async fn ending(&self) {
+        tokio::select! {
+            () = self.stopping.cancelled() => {}
+            () = self.killed.cancelled() => {}
+        }
+    }
+
+    /// Starts the connection, or closes it at once when there are too many.
+    /// Leaving it in the backlog would look like a dead server for as long as
+    /// the client cares to wait; closed, it tries again or elsewhere.
+    fn admit(self: &Arc<Self>, accepted: Accepted) {
+        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+            self.refuse("full");
+            return;
+        };
+        let desk = Arc::clone(self);
+        let span = tracing::debug_span!("connection", listener = self.name, peer = accepted.peer);
+        let connection = async move { desk.attend(accepted, place).await };
+        self.crowd.spawn(connection.instrument(span));
+    }
+
+    async fn attend(&self, accepted: Accepted, _place: OwnedSemaphorePermit) {
+        let _open = Open::new(self.name);
+        let Accepted { read, write, .. } = accepted;
+        let opened = tokio::select! {
+            biased;
+            () = self.stopping.cancelled() => return,
+            opened = opening::complete(read, &self.guards) => opened,
+        };
+        match opened {
+            Ok(read) => self.converse(tokio::io::join(read, write)).await,
+            Err(opening::Fault::Silent) => self.refuse("silent"),
+            Err(opening::Fault::Slow) => self.refuse("slow"),
+            // A port scan or a probe of a load balancer: not worth a word.
+            Err(opening::Fault::Gone) => {}
+        }
+    }
+
+    async fn converse(&self, io: impl AsyncRead + AsyncWrite + Unpin + 'static) {
+        let service = TowerToHyperService::new(self.router.clone());
+        let connection = self.builder.serve_connection(TokioIo::new(io), service);
+        tokio::pin!(connection);
+        let outcome = tokio::select! {
+            biased;
+            outcome = connection.as_mut() => outcome,
+            () = self.stopping.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = outcome {
+            tracing::debug!(error, "connection ended");
+        }
+    }
+
+    fn refuse(&self, reason: &'static str) {
+        metrics::counter!(telemetry::CONNECTIONS_REFUSED, "listener" => self.name, "reason" => reason)
+            .increment(1);
+        if let Some(unsaid) = self.warnings.due() {
+            tracing::warn!(listener = self.name, reason, unsaid, "connection refused");
+        }
+    }
+
+    async fn pause_after(&self, error: &std::io::Error) {
+        if is_of_the_peer(error) {
+            return;
+        }
+        if let Some(unsaid) = self.warnings.due() {
+            tracing::warn!(listener = self.name, %error, unsaid, "accept failed");
+        }
+        tokio::select! {
+            biased;
+            () = self.ending() => {}
+            () = tokio::time::sleep(limits::ACCEPT_PAUSE) => {}
+        }
+    }
+}
+
+/// A peer that left while it waited; the next one is fine.
+fn is_of_the_peer(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionReset | Interrupted
+    )
+}
+
+fn builder(guards: &Guards, crowd: &Crowd) -> Builder<Crowd> {
+    let mut builder = Builder::new(crowd.clone());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        // hyper runs this from the end of a response too, so it bounds the
+        // idle time; the first header has its own bound in `opening`.
+        .header_read_timeout(guards.idle)
+        .max_buf_size(limits::MAX_HEADER_BYTES);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(limits::HTTP2_KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(limits::HTTP2_KEEPALIVE_TIMEOUT)
+        .max_concurrent_streams(limits::MAX_CONNECTION_STREAMS)
+        .initial_stream_window_size(limits::HTTP2_STREAM_WINDOW)
+        .initial_connection_window_size(limits::HTTP2_CONNECTION_WINDOW)
+        .max_send_buf_size(limits::HTTP2_SEND_BUFFER)
+        .max_header_list_size(limits::MAX_HEADER_LIST_BYTES)
+        .max_pending_accept_reset_streams(limits::HTTP2_PENDING_RESETS);
+    builder
+}
+
+/// Counts an open connection for as long as it lives.
+struct Open(metrics::Gauge);
+
+impl Open {
+    fn new(listener: &'static str) -> Self {
+        let gauge = metrics::gauge!(telemetry::CONNECTIONS_OPEN, "listener" => listener);
+        gauge.increment(1.0);
+        Self(gauge)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
+    }
+}
+
+/// Lets one warning through per interval and counts the others.
+struct Sparingly {
+    start: Instant,
+    /// Milliseconds after `start` from which the next one is due.
+    next: AtomicU64,
+    unsaid: AtomicU64,
+}
+
+impl Default for Sparingly {
+    fn default() -> Self {
+        Self {
+            start: Instant::now(),
+            next: AtomicU64::new(0),
+            unsaid: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Sparingly {
+    /// If a warning is due: how many were left out since the last one.
+    fn due(&self) -> Option<u64> {
+        let now = millis(self.start.elapsed());
+        let next = now.saturating_add(millis(limits::WARNING_INTERVAL));
+        let due = self
+            .next
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |at| {
+                (at <= now).then_some(next)
+            });
+        if due.is_err() {
+            self.unsaid.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(self.unsaid.swap(0, Ordering::Relaxed))
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;
