@@ -4,5 +4,6 @@
 //! `event <- store <- stream <- {grpc, http} <- app <- main`; `tests/it`
 //! holds this. See ARCHITECTURE.md for the map.
 
+pub mod cli;
 pub mod grpc;
 pub mod proto;
