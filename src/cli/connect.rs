@@ -68,7 +68,7 @@ impl FromStr for Address {
         let authority = authority.strip_suffix('/').unwrap_or(authority);
         let parsed = Uri::from_str(&format!("http://{authority}")).ok();
         let port = parsed
-            .filter(|uri| uri.path() == "/")
+            .filter(|uri| uri.path() == "/" && uri.host().is_some_and(|host| !host.is_empty()))
             .and_then(|uri| uri.port_u16());
         match port {
             Some(_) => Ok(Self::Tcp(authority.to_owned())),

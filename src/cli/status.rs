@@ -147,7 +147,7 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part} is missing in\n{text}");
         }
-        assert!(!text.contains("PROBLEM"));
+        assert!(!text.contains("PROBLEM:"));
     }
 
     #[test]
