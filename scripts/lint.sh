@@ -34,11 +34,7 @@ earlier_contract() {
 # Exported rather than read by buf itself: its git input wants a clone, which
 # a linked worktree or a shallow checkout is not.
 check_breaking() {
-    local base=$1 before
-    before=$(mktemp -d)
-    trap 'rm -rf "$before"' RETURN
-    git archive "$base" proto | tar -x -C "$before"
-    buf breaking proto --against "$before/proto"
+    git archive "$1" proto | tar -x -C "$before" && buf breaking proto --against "$before/proto"
 }
 
 step "cargo fmt --check" cargo fmt --all --check
@@ -50,6 +46,8 @@ check_advisories
 step "buf lint" buf lint proto
 base=$(earlier_contract)
 if [ -n "$base" ]; then
+    before=$(mktemp -d)
+    trap 'rm -rf "$before"' EXIT
     step "buf breaking against ${base:0:12}" check_breaking "$base"
 else
     say "buf breaking: no earlier contract to compare with"

@@ -14,7 +14,8 @@ fail() {
     exit 1
 }
 
-# step TEXT COMMAND...: runs COMMAND, and ends the script when it fails.
+# step TEXT COMMAND...: runs COMMAND, and ends the script when it fails. A
+# function given as COMMAND runs without `set -e`: chain its calls by &&.
 step() {
     local text=$1 start=$SECONDS
     shift

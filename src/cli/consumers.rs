@@ -32,7 +32,6 @@ pub struct Args {
 
 // Given before or after the action, whichever comes to mind.
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Options")]
 struct Shared {
     #[command(flatten)]
     target: Target,
@@ -50,6 +49,7 @@ enum Action {
     #[command(after_help = help("  eventstream consumers register CACHE\n  \
         eventstream consumers register CACHE --start now"))]
     Register {
+        /// Its name: 1 to 16 of A-Z, a-z, 0-9 and _
         component: String,
         /// Where a new one starts: oldest, now, an ID or a time; an existing
         /// one keeps its position
@@ -60,6 +60,7 @@ enum Action {
     #[command(after_help = help("  eventstream consumers unregister CACHE\n  \
         eventstream consumers unregister CACHE --user web --yes"))]
     Unregister {
+        /// Which consumer
         component: String,
         /// Owner, when it is not yourself (needs the administer right)
         #[arg(
@@ -78,6 +79,7 @@ enum Action {
         eventstream consumers seek CACHE --to 120          go on after ID 120\n  \
         eventstream consumers seek CACHE --to now          skip what is waiting"))]
     Seek {
+        /// Which consumer
         component: String,
         /// The new position: oldest, now, an ID or a time
         #[arg(long, value_name = "PLACE", value_parser = values::place)]

@@ -114,6 +114,9 @@ impl Failure {
             Self::Call {
                 hint: Some(hint), ..
             } => Some(hint.clone()),
+            Self::Call { status, .. } if status.code() == Code::Unimplemented => {
+                Some("is it an eventstream server, and as new as this program?".to_owned())
+            }
             Self::Call { status, hint: None } => {
                 hint_for(&reason(status)?, component.unwrap_or("COMPONENT"))
             }

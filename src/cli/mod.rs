@@ -3,7 +3,7 @@
 //! They know the contract in `proto/` and nothing of the server's insides, so
 //! each is also an example of a client. Results go to stdout, everything said
 //! to a person goes to stderr, and the exit code tells a script what happened
-//! (see [`failure::EXIT_CODES`]). Nothing here spawns tasks.
+//! (`failure::EXIT_CODES`). Nothing here spawns tasks.
 
 mod add;
 mod connect;
@@ -33,7 +33,11 @@ use self::{
     output::{Format, Output},
 };
 
-/// The client subcommands.
+// The client subcommands.
+#[expect(
+    missing_docs,
+    reason = "clap would put it in the place of the program's own description"
+)]
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Add an event, or import many from stdin
@@ -145,6 +149,15 @@ mod tests {
     #[test]
     fn command_line_is_sound() {
         augment(clap::Command::new("eventstream")).debug_assert();
+    }
+
+    #[test]
+    fn the_program_keeps_its_own_description() {
+        let program = augment(clap::Command::new("eventstream").about("its own"));
+        assert_eq!(
+            program.get_about().map(ToString::to_string).as_deref(),
+            Some("its own")
+        );
     }
 
     #[test]

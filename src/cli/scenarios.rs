@@ -32,6 +32,8 @@ use crate::proto::{
 };
 
 type Message = Result<ReadyToReceiveResponse, Status>;
+/// ID and epoch.
+type Ack = (i64, Option<i64>);
 type Messages = Pin<Box<dyn Stream<Item = Message> + Send>>;
 
 /// One script per session; a session stays open behind its script unless it
@@ -42,7 +44,7 @@ struct Script {
     ack_refusal: Option<Status>,
     position: i64,
     starts: Arc<Mutex<Vec<Option<StartAt>>>>,
-    acks: Arc<Mutex<Vec<(i64, Option<i64>)>>>,
+    acks: Arc<Mutex<Vec<Ack>>>,
 }
 
 impl Script {
@@ -53,7 +55,7 @@ impl Script {
         }
     }
 
-    fn acks(&self) -> Vec<(i64, Option<i64>)> {
+    fn acks(&self) -> Vec<Ack> {
         self.acks.lock().unwrap().clone()
     }
 
@@ -118,6 +120,10 @@ impl tower::Service<http::Request<Body>> for Script {
     }
 }
 
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "a script is made of messages and refusals"
+)]
 fn message(payload: Payload) -> Message {
     Ok(ReadyToReceiveResponse {
         payload: Some(payload),
