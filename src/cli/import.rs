@@ -6,7 +6,7 @@
 
 use std::{
     borrow::Cow,
-    io::{self, BufRead, IsTerminal},
+    io::{self, BufRead, BufReader, IsTerminal},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
@@ -49,12 +49,21 @@ pub(super) async fn run(
     import_id: Uuid,
     output: &mut Output,
 ) -> Result<(), Failure> {
+    from(BufReader::new(io::stdin()), server, import_id, output).await
+}
+
+pub(super) async fn from(
+    input: impl BufRead + Send + 'static,
+    server: &Server,
+    import_id: Uuid,
+    output: &mut Output,
+) -> Result<(), Failure> {
     let (sender, receiver) = mpsc::channel(READ_AHEAD);
     // A thread of its own: a read of stdin cannot be cancelled, and unlike a
     // blocking task of the runtime a plain thread does not hold up the exit.
     thread::Builder::new()
         .name("stdin".to_owned())
-        .spawn(move || read_batches(io::stdin().lock(), import_id, &sender))
+        .spawn(move || read_batches(input, import_id, &sender))
         .map_err(Failure::Input)?;
     let result = send(server, receiver, output).await;
     let (done, failure) = match result {

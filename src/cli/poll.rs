@@ -3,7 +3,7 @@
 //! A page acknowledges the one before it, so with `--follow` an event is
 //! acknowledged only after it was printed and flushed.
 
-use std::time::Duration;
+use std::{future::Future, time::Duration};
 
 use tokio::{select, time};
 
@@ -67,15 +67,9 @@ pub(super) async fn run(args: &Args, output: &mut Output) -> Result<(), Failure>
         };
         server.poll().register_consumer(call(request)).await?;
     }
-    let mut poller = Poller {
-        server,
-        args,
-        last_id: args.last_id,
-        epoch: None,
-        unacknowledged: false,
-    };
+    let mut poller = Poller::new(server, args);
     if args.follow {
-        return poller.follow(output).await;
+        return poller.follow(interrupt::requested(), output).await;
     }
     let page = poller.page(output).await?;
     let more = if page.more { "; more are ready" } else { "" };
@@ -83,7 +77,7 @@ pub(super) async fn run(args: &Args, output: &mut Output) -> Result<(), Failure>
     Ok(())
 }
 
-struct Poller<'a> {
+pub(super) struct Poller<'a> {
     server: Server,
     args: &'a Args,
     last_id: Option<i64>,
@@ -98,9 +92,22 @@ struct Page {
     advanced: bool,
 }
 
-impl Poller<'_> {
-    async fn follow(&mut self, output: &mut Output) -> Result<(), Failure> {
-        let interrupt = interrupt::requested();
+impl<'a> Poller<'a> {
+    pub(super) fn new(server: Server, args: &'a Args) -> Self {
+        Self {
+            server,
+            args,
+            last_id: args.last_id,
+            epoch: None,
+            unacknowledged: false,
+        }
+    }
+
+    pub(super) async fn follow(
+        &mut self,
+        interrupt: impl Future<Output = ()>,
+        output: &mut Output,
+    ) -> Result<(), Failure> {
         tokio::pin!(interrupt);
         let mut backoff = Backoff::new();
         loop {

@@ -9,18 +9,17 @@ use std::{
     task::{Context, Poll},
 };
 
-use tokio::{net::TcpListener, select};
-use tokio_stream::{Stream, StreamExt, wrappers::TcpListenerStream};
+use tokio_stream::{Stream, StreamExt};
 use tonic::{
     Code, Request, Response, Status,
     body::Body,
     server::{Grpc, NamedService},
-    transport::{Endpoint, Server as GrpcServer},
+    transport::Server as GrpcServer,
 };
 use tonic_prost::ProstCodec;
 
-use super::{
-    connect::Server,
+use super::{ids, over_connection};
+use crate::cli::{
     failure::{Exit, Failure},
     output::{Output, capture::Shown},
     session::Tail,
@@ -39,7 +38,7 @@ type Messages = Pin<Box<dyn Stream<Item = Message> + Send>>;
 /// One script per session; a session stays open behind its script unless it
 /// ends in an error. Without a script left, a session is refused for good.
 #[derive(Clone, Default)]
-struct Script {
+pub(super) struct Script {
     sessions: Arc<Mutex<VecDeque<Vec<Message>>>>,
     ack_refusal: Option<Status>,
     position: i64,
@@ -55,7 +54,7 @@ impl Script {
         }
     }
 
-    fn acks(&self) -> Vec<Ack> {
+    pub(super) fn acks(&self) -> Vec<Ack> {
         self.acks.lock().unwrap().clone()
     }
 
@@ -183,19 +182,13 @@ async fn tail(
     interrupt: impl Future<Output = ()>,
     output: &mut Output,
 ) -> Result<(), Failure> {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let serving = GrpcServer::builder()
-        .add_service(script.clone())
-        .serve_with_incoming(TcpListenerStream::new(listener));
-    let channel = Endpoint::from_shared(format!("http://{address}"))
-        .unwrap()
-        .connect_lazy();
-    let mut tail = Tail::new(Server::over(channel), request, count, output);
-    select! {
-        result = tail.run(interrupt) => result,
-        ended = serving => panic!("the server ended: {ended:?}"),
-    }
+    let routes = GrpcServer::builder().add_service(script.clone());
+    over_connection(routes, async |server| {
+        Tail::new(server, request, count, output)
+            .run(interrupt)
+            .await
+    })
+    .await
 }
 
 /// Runs it to its end by itself; returns what was shown.
@@ -207,14 +200,6 @@ async fn run(
     let (mut output, shown) = Output::captured(true);
     let result = tail(script, request, count, future::pending(), &mut output).await;
     (result, shown)
-}
-
-fn ids(shown: &Shown) -> Vec<String> {
-    let id = |line: &str| {
-        let event: serde_json::Value = serde_json::from_str(line).unwrap();
-        event["id"].as_str().unwrap().to_owned()
-    };
-    shown.results().lines().map(id).collect()
 }
 
 #[tokio::test]
