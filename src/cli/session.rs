@@ -110,6 +110,9 @@ impl<'a> Tail<'a> {
         // Only where the last session ended before its acknowledgement; an
         // event is not asked for twice without need.
         self.acknowledge().await?;
+        if self.remaining == Some(0) {
+            return Ok(());
+        }
         let mut session = self.open().await?;
         loop {
             match self.next(&mut session).await? {
