@@ -4,11 +4,16 @@
 //! `event <- store <- stream <- {grpc, http} <- app <- main`; `tests/it`
 //! holds this. See ARCHITECTURE.md for the map.
 
+pub mod cli;
 pub mod config;
+pub mod error;
+pub mod event;
 pub mod grpc;
 pub mod http;
 pub mod lifecycle;
 pub mod limits;
 pub mod listen;
 pub mod proto;
+pub mod store;
+pub mod stream;
 pub mod telemetry;

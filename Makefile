@@ -1,0 +1,36 @@
+# Every target is a thin name for a cargo call or a script. ARGS= is handed on.
+.DEFAULT_GOAL := help
+.PHONY: help run build test soak lint fmt bench clean-tools
+
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | \
+		awk -F'|' '{ printf "%-20s%s\n", $$1, $$2 }'
+
+run: ## Build in release and serve here, without configuration (ARGS=--help)
+	@echo '==> building in release, then: eventstream serve $(ARGS)'
+	@cargo build --release --bin eventstream
+	@exec cargo run --quiet --release --bin eventstream -- serve $(ARGS)
+
+build: ## Build in release
+	cargo build --release --bin eventstream
+
+test: ## Tools, lints and all tests, as CI does
+	@scripts/test.sh
+
+soak: ## Repeat the integration tests in release for SOAK_MINUTES (10)
+	@scripts/soak.sh
+
+lint: ## Format, clippy, rustdoc, dependencies, contract
+	@scripts/tools.sh
+	@scripts/lint.sh
+
+fmt: ## Format the code and the contract
+	cargo fmt --all
+	@scripts/tools.sh
+	.cache/tools/bin/buf format --write proto
+
+bench: ## Run the load program in release (ARGS=--help)
+	cargo run --release --features bench --bin load -- $(ARGS)
+
+clean-tools: ## Remove the tools that the tests installed
+	rm -rf .cache/tools

@@ -1,0 +1,75 @@
+#!/usr/bin/env bash
+# Installs the tools that tests and lints need and that are missing.
+#
+# They live in .cache/tools, one directory per name and version, so a changed
+# version below is installed beside the old one and nothing else is touched.
+# `make clean-tools` removes them all.
+source "$(dirname "${BASH_SOURCE[0]}")/steps.sh"
+
+BUF=1.75.0
+GRPCURL=1.9.3
+CARGO_DENY=0.20.2
+
+mkdir -p "$TOOLS/bin"
+
+# from_debian PROGRAM PACKAGE...: makes sure that PROGRAM is there.
+from_debian() {
+    local program=$1
+    shift
+    if command -v "$program" >/dev/null; then
+        return
+    fi
+    if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+        fail "$program is missing; install it (Debian: apt-get install $*) and repeat"
+    fi
+    say "installing $* from Debian, because $program is missing"
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+    command -v "$program" >/dev/null || fail "$program is still missing after apt-get install $*"
+}
+
+# A home appears in one move, when it is complete: an interrupted
+# installation is done again.
+adopt() {
+    local home=$1 program=$2
+    rm -rf "$home"
+    mv "$home.part" "$home"
+    ln -sfn "../$(basename "$home")/$program" "$TOOLS/bin/$(basename "$program")"
+}
+
+install_buf() {
+    local home="$TOOLS/buf-$BUF"
+    [ -d "$home" ] && return
+    from_debian npm nodejs npm
+    say "installing buf $BUF from npm"
+    rm -rf "$home.part"
+    npm install --silent --no-audit --no-fund --prefix "$home.part" "@bufbuild/buf@$BUF"
+    adopt "$home" node_modules/.bin/buf
+}
+
+install_grpcurl() {
+    local home="$TOOLS/grpcurl-$GRPCURL"
+    [ -d "$home" ] && return
+    from_debian go golang
+    say "building grpcurl $GRPCURL with go (about a minute)"
+    rm -rf "$home.part"
+    GOBIN="$home.part" go install "github.com/fullstorydev/grpcurl/cmd/grpcurl@v$GRPCURL"
+    adopt "$home" grpcurl
+}
+
+install_cargo_deny() {
+    local home="$TOOLS/cargo-deny-$CARGO_DENY"
+    if [ "$(cargo deny --version 2>/dev/null)" = "cargo-deny $CARGO_DENY" ]; then
+        return
+    fi
+    say "building cargo-deny $CARGO_DENY (takes minutes, once)"
+    rm -rf "$home.part"
+    cargo install --quiet --locked --root "$home.part" "cargo-deny@$CARGO_DENY"
+    adopt "$home" bin/cargo-deny
+}
+
+from_debian git git
+from_debian sqlite3 sqlite3
+install_buf
+install_grpcurl
+install_cargo_deny

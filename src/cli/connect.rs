@@ -1,0 +1,209 @@
+//! The way to the server: address, channel, and the bounds of every call.
+//!
+//! A channel reconnects by itself at the next call, so commands that go on
+//! after a loss keep theirs.
+
+use std::{fmt, str::FromStr, time::Duration};
+
+use http::Uri;
+use tonic::{
+    Request,
+    transport::{Channel, Endpoint},
+};
+
+use super::failure::{Failure, root_cause};
+use crate::proto::{
+    admin_service_client::AdminServiceClient, gen_service_client::GenServiceClient,
+    poll_service_client::PollServiceClient, push_service_client::PushServiceClient,
+};
+
+/// One event always travels, whatever its size; this is the contract's bound.
+pub(super) const MAX_MESSAGE_BYTES: usize = 16 << 20;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Longest wait for the answer of a call that does not wait on purpose.
+pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+// A peer that vanished without a word is noticed after their sum, also where
+// a call has no deadline.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Which server to talk to.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct Target {
+    #[arg(
+        long,
+        help = "Server: HOST:PORT, http://HOST:PORT or unix:/PATH",
+        global = true,
+        env = "EVENTSTREAM_ADDR",
+        default_value = "127.0.0.1:50051",
+        value_name = "ADDRESS"
+    )]
+    addr: Address,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Address {
+    Tcp(String),
+    Unix(String),
+}
+
+impl FromStr for Address {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            return match path {
+                "" => Err("the path of the socket is missing: unix:/PATH".to_owned()),
+                path => Ok(Self::Unix(path.to_owned())),
+            };
+        }
+        if text.starts_with("https://") {
+            return Err("TLS is not supported here; use http:// or unix:".to_owned());
+        }
+        let authority = text.strip_prefix("http://").unwrap_or(text);
+        let authority = authority.strip_suffix('/').unwrap_or(authority);
+        let parsed = Uri::from_str(&format!("http://{authority}")).ok();
+        let port = parsed
+            .filter(|uri| uri.path() == "/" && uri.host().is_some_and(|host| !host.is_empty()))
+            .and_then(|uri| uri.port_u16());
+        match port {
+            Some(_) => Ok(Self::Tcp(authority.to_owned())),
+            None => Err("expected HOST:PORT, http://HOST:PORT or unix:/PATH".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(authority) => formatter.write_str(authority),
+            Self::Unix(path) => write!(formatter, "unix:{path}"),
+        }
+    }
+}
+
+impl Target {
+    /// Connects now rather than at the first call, so that "nobody listens"
+    /// is told apart from a server that refuses.
+    pub(super) async fn connect(&self) -> Result<Server, Failure> {
+        let unreachable = |error: &tonic::transport::Error| Failure::Unreachable {
+            address: self.addr.to_string(),
+            cause: root_cause(error).unwrap_or_else(|| error.to_string()),
+        };
+        let uri = match &self.addr {
+            Address::Tcp(authority) => format!("http://{authority}"),
+            Address::Unix(path) => format!("unix:{path}"),
+        };
+        let endpoint = Endpoint::from_shared(uri)
+            .map_err(|error| unreachable(&error))?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .http2_keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_TIMEOUT);
+        let channel = endpoint
+            .connect()
+            .await
+            .map_err(|error| unreachable(&error))?;
+        Ok(Server { channel })
+    }
+}
+
+/// A connected server.
+#[derive(Clone)]
+pub(super) struct Server {
+    channel: Channel,
+}
+
+impl Server {
+    #[cfg(test)]
+    pub(super) fn over(channel: Channel) -> Self {
+        Self { channel }
+    }
+
+    pub(super) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    pub(super) fn generator(&self) -> GenServiceClient<Channel> {
+        GenServiceClient::new(self.channel()).max_encoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    pub(super) fn poll(&self) -> PollServiceClient<Channel> {
+        PollServiceClient::new(self.channel()).max_decoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    pub(super) fn push(&self) -> PushServiceClient<Channel> {
+        PushServiceClient::new(self.channel()).max_decoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    pub(super) fn admin(&self) -> AdminServiceClient<Channel> {
+        AdminServiceClient::new(self.channel()).max_decoding_message_size(MAX_MESSAGE_BYTES)
+    }
+}
+
+/// A call that ends within [`CALL_TIMEOUT`].
+pub(super) fn call<T>(message: T) -> Request<T> {
+    call_within(message, CALL_TIMEOUT)
+}
+
+pub(super) fn call_within<T>(message: T, limit: Duration) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(limit);
+    request
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> Result<String, String> {
+        text.parse::<Address>().map(|address| address.to_string())
+    }
+
+    #[test]
+    fn addresses() {
+        for (text, shown) in [
+            ("localhost:50051", "localhost:50051"),
+            ("http://10.0.0.1:1", "10.0.0.1:1"),
+            ("http://[::1]:50051/", "[::1]:50051"),
+            ("unix:/run/evt.sock", "unix:/run/evt.sock"),
+            ("unix:///run/evt.sock", "unix:/run/evt.sock"),
+        ] {
+            assert_eq!(parsed(text).as_deref(), Ok(shown), "{text}");
+        }
+    }
+
+    #[test]
+    fn wrong_addresses() {
+        for text in [
+            "",
+            "localhost",
+            ":50051",
+            "https://a:1",
+            "http://a:1/path",
+            "ftp://a:1",
+            "unix:",
+            "a:99999",
+            "a b:1",
+        ] {
+            assert!(parsed(text).is_err(), "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_there_names_the_address() {
+        let target = Target {
+            addr: Address::Unix("/nowhere/evt.sock".to_owned()),
+        };
+        let failure = target.connect().await.err().expect("nobody listens");
+        assert!(
+            failure
+                .to_string()
+                .contains("at unix:/nowhere/evt.sock: No such file"),
+            "{failure}"
+        );
+    }
+}
