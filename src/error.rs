@@ -130,7 +130,10 @@ pub enum Error {
 impl Error {
     /// A broken rule of a field.
     pub fn invalid(field: impl Into<String>, rule: impl Into<String>) -> Self {
-        Self::InvalidField { field: field.into(), rule: rule.into() }
+        Self::InvalidField {
+            field: field.into(),
+            rule: rule.into(),
+        }
     }
 
     /// Names the field that `Invalid` speaks of.

@@ -4,6 +4,7 @@
 //! `event <- store <- stream <- {grpc, http} <- app <- main`; `tests/it`
 //! holds this. See ARCHITECTURE.md for the map.
 
+pub mod app;
 pub mod cli;
 pub mod config;
 pub mod error;

@@ -231,6 +231,12 @@ pub const DEFAULT_DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 /// After the end by force, tasks get this long to notice it.
 pub const KILL_GRACE: Duration = Duration::from_millis(500);
 
+/// Acks waiting for their transaction: one per consumer and a few more.
+pub const ACK_QUEUE_REQUESTS: usize = 16 * 1024;
+
+/// Acks in one transaction: keeps the write lock below some 20 ms.
+pub const ACK_BATCH_REQUESTS: usize = 1024;
+
 // The relations that the reasons above rely on.
 const _: () = {
     assert!(MAX_EVENT_BYTES * 2 <= MAX_MESSAGE_BYTES);

@@ -1,1 +1,113 @@
-fn main() {}
+//! The `eventstream` program: the service, and clients of it.
+
+use std::{
+    io::{Write as _, stderr, stdout},
+    process::ExitCode,
+};
+
+use clap::{ArgMatches, Command};
+use futoin_eventstream::{app, cli, config, config::Config, telemetry};
+
+/// Exit code of a configuration that cannot be used.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let program = program();
+    let matches = program.clone().get_matches();
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return complain(&format!("cannot start: {error}"), 1),
+    };
+    runtime.block_on(async {
+        match matches.subcommand() {
+            Some(("serve", matches)) => serve(matches).await,
+            Some(("migrate", matches)) => migrate(matches).await,
+            Some(("check-config", matches)) => check_config(matches),
+            _ => cli::run(program, &matches).await,
+        }
+    })
+}
+
+fn program() -> Command {
+    let serve = config::serve_command();
+    let migrate = serve
+        .clone()
+        .name("migrate")
+        .about("Make or adopt the tables, and end")
+        .after_help("Prints the steps that were applied. Takes the options of serve.");
+    let check = serve
+        .clone()
+        .name("check-config")
+        .about("Report every fault of the configuration, and end")
+        .after_help("Takes the options of serve. Exits with 2 if there is a fault.");
+    let program = Command::new("eventstream")
+        .about("A transactional event stream over gRPC (FutoIn EventStream, FTN18)")
+        .version(env!("CARGO_PKG_VERSION"))
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(serve)
+        .subcommand(migrate)
+        .subcommand(check);
+    cli::augment(program)
+}
+
+async fn serve(matches: &ArgMatches) -> ExitCode {
+    let config = match load(matches) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    if let Err(error) = telemetry::init(config.log.format, &config.log.filter) {
+        return complain(&format!("{error:#}"), 1);
+    }
+    match app::serve(config).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn migrate(matches: &ArgMatches) -> ExitCode {
+    let config = match load(matches) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    let applied = async {
+        let pending = app::pending_steps(&config).await?;
+        app::open(&config).await?.close().await;
+        anyhow::Ok(pending)
+    };
+    match applied.await {
+        Ok(steps) if steps.is_empty() => say("nothing to do"),
+        Ok(steps) => say(&format!("applied: {}", steps.join(", "))),
+        Err(error) => complain(&format!("{error:#}"), 1),
+    }
+}
+
+fn check_config(matches: &ArgMatches) -> ExitCode {
+    match load(matches) {
+        Ok(_) => say("the configuration is fine"),
+        Err(code) => code,
+    }
+}
+
+fn load(matches: &ArgMatches) -> Result<Config, ExitCode> {
+    let read_file = |path: &std::path::Path| std::fs::read_to_string(path);
+    config::load(matches, config::environment(), read_file)
+        .map_err(|faults| complain(&faults.to_string(), USAGE))
+}
+
+fn say(text: &str) -> ExitCode {
+    // A closed pipe is the reader's choice.
+    let _ = writeln!(stdout(), "{text}");
+    ExitCode::SUCCESS
+}
+
+fn complain(text: &str, code: u8) -> ExitCode {
+    let _ = writeln!(stderr(), "{text}");
+    ExitCode::from(code)
+}

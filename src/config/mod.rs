@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use clap::ArgMatches;
 
+pub use crate::store::sqlite::Synchronous;
 pub use fault::{Fault, Faults, Origin};
 pub use options::{CONFIG_FILE, OPTIONS, Opt, markdown_table, serve_command};
 
@@ -64,17 +65,6 @@ pub struct Db {
 pub enum DbUrl {
     /// A file of `SQLite`.
     Sqlite(PathBuf),
-}
-
-/// `PRAGMA synchronous` of `SQLite`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Synchronous {
-    /// A commit survives the crash of the process, perhaps not of the machine.
-    Normal,
-    /// A commit survives a power cut.
-    Full,
-    /// And so does its place in the folder.
-    Extra,
 }
 
 /// The gRPC front.

@@ -136,7 +136,10 @@ mod tests {
     fn component_follows_the_last_colon() {
         // The original's built-in archiver has a user that starts with a dash.
         let key = ConsumerKey::from_ident("-internal:ARCHIVER").expect("valid");
-        assert_eq!((key.user.as_str(), key.component.as_str()), ("-internal", "ARCHIVER"));
+        assert_eq!(
+            (key.user.as_str(), key.component.as_str()),
+            ("-internal", "ARCHIVER")
+        );
         assert_eq!(key.ident(), "-internal:ARCHIVER");
         assert_eq!(ConsumerKey::from_ident("no-colon"), None);
         assert_eq!(ConsumerKey::from_ident("a:b:C"), None);
@@ -149,7 +152,12 @@ mod tests {
         }
         assert!(Component::parse("sixteen_letters_").is_ok());
         assert!(User::parse(&"u".repeat(47)).is_ok());
-        for bad in [String::new(), "u".repeat(48), "a:b".to_owned(), "a\nb".to_owned()] {
+        for bad in [
+            String::new(),
+            "u".repeat(48),
+            "a:b".to_owned(),
+            "a\nb".to_owned(),
+        ] {
             assert!(User::parse(&bad).is_err(), "{bad:?}");
         }
     }

@@ -51,7 +51,10 @@ mod tests {
             "1e400",
         ];
         for text in texts {
-            assert_eq!(EventData::parse(text.to_owned()).expect("valid").as_str(), text);
+            assert_eq!(
+                EventData::parse(text.to_owned()).expect("valid").as_str(),
+                text
+            );
         }
     }
 

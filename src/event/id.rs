@@ -21,7 +21,11 @@ impl EventId {
     /// # Errors
     /// Names the range when `raw` is outside it.
     pub fn parse(raw: i64) -> Result<Self, Invalid> {
-        if raw == 0 { Err(out_of_range(raw, 1)) } else { Self::parse_boundary(raw) }
+        if raw == 0 {
+            Err(out_of_range(raw, 1))
+        } else {
+            Self::parse_boundary(raw)
+        }
     }
 
     /// An event's id, or 0 for "before the first".
@@ -29,7 +33,11 @@ impl EventId {
     /// # Errors
     /// Names the range when `raw` is outside it.
     pub fn parse_boundary(raw: i64) -> Result<Self, Invalid> {
-        if (0..=Self::MAX.0).contains(&raw) { Ok(Self(raw)) } else { Err(out_of_range(raw, 0)) }
+        if (0..=Self::MAX.0).contains(&raw) {
+            Ok(Self(raw))
+        } else {
+            Err(out_of_range(raw, 0))
+        }
     }
 
     /// From the database, which hands out nothing else unless somebody set
@@ -86,7 +94,10 @@ mod tests {
             EventId::parse(1_000_000_000_000_000_000).unwrap_err().rule,
             "must be 0 to 999999999999999999, is 1000000000000000000"
         );
-        assert_eq!(EventId::parse(0).unwrap_err().rule, "must be 1 to 999999999999999999, is 0");
+        assert_eq!(
+            EventId::parse(0).unwrap_err().rule,
+            "must be 1 to 999999999999999999, is 0"
+        );
         assert!(EventId::parse(-1).is_err());
         assert_eq!(EventId::parse_boundary(0), Ok(EventId::START));
     }

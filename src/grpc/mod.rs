@@ -1,6 +1,26 @@
-//! The gRPC front.
+//! The gRPC front: the contract of `proto/` over an [`EventStream`].
+//!
+//! Requests become vocabulary in `fields`, errors become statuses in `status`,
+//! and nothing else happens here: no state, no SQL, no decisions about events.
 
+mod admin_service;
+mod fields;
+mod gen_service;
+mod malformed;
+mod poll_service;
+mod push_service;
+mod status;
 pub mod wire;
+
+use axum::Router;
+use tonic::{Request, Status, service::Routes};
+use tonic_health::{ServingStatus, server::HealthReporter};
+
+use self::server::{
+    admin_service_server::AdminServiceServer, gen_service_server::GenServiceServer,
+    poll_service_server::PollServiceServer, push_service_server::PushServiceServer,
+};
+use crate::{event::User, limits, proto, stream::EventStream};
 
 /// The generated server traits.
 pub mod server {
@@ -13,4 +33,99 @@ pub mod server {
         reason = "generated code"
     )]
     include!(concat!(env!("OUT_DIR"), "/server/futoin.evt.v1.rs"));
+}
+
+/// Implements the services of the contract.
+#[derive(Clone)]
+pub struct Front {
+    stream: EventStream,
+}
+
+impl Front {
+    /// Who calls. Without credentials everyone is `local`.
+    #[expect(
+        clippy::unnecessary_wraps,
+        clippy::unused_self,
+        reason = "where identity comes in"
+    )]
+    fn caller<T>(&self, _request: &Request<T>) -> Result<User, Status> {
+        Ok(User::local())
+    }
+}
+
+/// What the front serves beside the four services.
+#[derive(Debug, Clone, Copy)]
+pub struct Features {
+    /// Server reflection, for grpcurl and the like.
+    pub reflection: bool,
+    /// gRPC-Web, for browsers.
+    pub web: bool,
+}
+
+/// The routes of the front, and the reporter of `grpc.health.v1`.
+///
+/// # Errors
+/// When the compiled-in descriptors are broken.
+pub fn routes(stream: EventStream, features: Features) -> anyhow::Result<(Router, HealthReporter)> {
+    let front = Front { stream };
+    let (reporter, health) = tonic_health::server::health_reporter();
+    let mut services = Routes::builder();
+    services
+        .add_service(health)
+        .add_service(
+            GenServiceServer::new(front.clone())
+                .max_decoding_message_size(limits::MAX_MESSAGE_BYTES)
+                .max_encoding_message_size(limits::MAX_MESSAGE_BYTES),
+        )
+        .add_service(
+            PollServiceServer::new(front.clone())
+                .max_decoding_message_size(limits::MAX_MESSAGE_BYTES)
+                .max_encoding_message_size(limits::MAX_MESSAGE_BYTES),
+        )
+        .add_service(
+            PushServiceServer::new(front.clone())
+                .max_decoding_message_size(limits::MAX_MESSAGE_BYTES)
+                .max_encoding_message_size(limits::MAX_MESSAGE_BYTES),
+        )
+        .add_service(
+            AdminServiceServer::new(front).max_encoding_message_size(limits::MAX_MESSAGE_BYTES),
+        );
+    if features.reflection {
+        services
+            .add_service(reflection().build_v1()?)
+            .add_service(reflection().build_v1alpha()?);
+    }
+    let mut router = services.routes().prepare().into_axum_router();
+    router = router.layer(axum::middleware::map_response(malformed::name_the_field));
+    if features.web {
+        router = router.layer(tonic_web::GrpcWebLayer::new());
+    }
+    Ok((router, reporter))
+}
+
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+}
+
+/// Names that `grpc.health.v1` knows; the empty one is the server as a whole.
+pub const HEALTH_NAMES: [&str; 5] = [
+    "",
+    "futoin.evt.v1.GenService",
+    "futoin.evt.v1.PollService",
+    "futoin.evt.v1.PushService",
+    "futoin.evt.v1.AdminService",
+];
+
+/// Sets the health of the server and of every service.
+pub async fn set_health(reporter: &HealthReporter, serving: bool) {
+    let status = if serving {
+        ServingStatus::Serving
+    } else {
+        ServingStatus::NotServing
+    };
+    for name in HEALTH_NAMES {
+        reporter.set_service_status(name, status).await;
+    }
 }

@@ -17,7 +17,10 @@ pub struct Names {
 
 impl Default for Names {
     fn default() -> Self {
-        Self { queue: Self::QUEUE.to_owned(), consumers: Self::CONSUMERS.to_owned() }
+        Self {
+            queue: Self::QUEUE.to_owned(),
+            consumers: Self::CONSUMERS.to_owned(),
+        }
     }
 }
 
@@ -52,19 +55,28 @@ impl IdRuns {
 
     /// Every id, ascending.
     pub fn iter(&self) -> impl Iterator<Item = EventId> {
-        self.0.iter().flat_map(|&(first, last)| first..=last).map(EventId::stored)
+        self.0
+            .iter()
+            .flat_map(|&(first, last)| first..=last)
+            .map(EventId::stored)
     }
 
     /// The first id; [`EventId::START`] if there is none.
     #[must_use]
     pub fn first(&self) -> EventId {
-        self.0.first().map_or(EventId::START, |run| EventId::stored(run.0))
+        self.0
+            .first()
+            .map_or(EventId::START, |run| EventId::stored(run.0))
     }
 
     /// As `1-3,7`, for the request table.
     #[must_use]
     pub fn to_text(&self) -> String {
-        let runs: Vec<_> = self.0.iter().map(|(first, last)| format!("{first}-{last}")).collect();
+        let runs: Vec<_> = self
+            .0
+            .iter()
+            .map(|(first, last)| format!("{first}-{last}"))
+            .collect();
         runs.join(",")
     }
 
@@ -75,7 +87,10 @@ impl IdRuns {
             let (first, last) = run.split_once('-')?;
             Some((first.parse().ok()?, last.parse().ok()?))
         };
-        text.split(',').map(run).collect::<Option<Vec<_>>>().map(Self)
+        text.split(',')
+            .map(run)
+            .collect::<Option<Vec<_>>>()
+            .map(Self)
     }
 }
 
@@ -100,7 +115,10 @@ mod tests {
 
     #[test]
     fn names_are_replaced_in_index_names_too() {
-        let names = Names { queue: "q".into(), consumers: "evt_queue_users".into() };
+        let names = Names {
+            queue: "q".into(),
+            consumers: "evt_queue_users".into(),
+        };
         let sql = "CREATE INDEX evt_consumers_last ON evt_consumers; SELECT 1 FROM evt_queue";
         assert_eq!(
             names.apply(sql),
@@ -113,7 +131,10 @@ mod tests {
         let runs = IdRuns(vec![(1, 3), (7, 7)]);
         assert_eq!(runs.to_text(), "1-3,7-7");
         assert_eq!(IdRuns::from_text(&runs.to_text()), Some(runs.clone()));
-        assert_eq!(runs.iter().map(EventId::get).collect::<Vec<_>>(), [1, 2, 3, 7]);
+        assert_eq!(
+            runs.iter().map(EventId::get).collect::<Vec<_>>(),
+            [1, 2, 3, 7]
+        );
         assert_eq!(IdRuns::from_text("x"), None);
     }
 }

@@ -63,19 +63,30 @@ impl<L: Lane> Batcher<L> {
         let (queue, requests) = mpsc::channel(bounds.queue_requests);
         let bytes = Arc::new(Semaphore::new(bounds.queue_bytes));
         tasks.spawn(bounds.name, run(lane, bounds, requests, tasks.stopping()));
-        Self { bounds, queue, bytes }
+        Self {
+            bounds,
+            queue,
+            bytes,
+        }
     }
 
     /// Waits until the request's batch was committed. Once queued, the request
     /// is carried out even if the caller goes away.
     pub(super) async fn submit(&self, request: L::Request) -> Result<L::Answer, Error> {
-        let full = || Error::Overloaded { what: self.bounds.name };
+        let full = || Error::Overloaded {
+            what: self.bounds.name,
+        };
         let (_, bytes) = L::weight(&request);
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        let bytes =
-            Arc::clone(&self.bytes).try_acquire_many_owned(bytes).map_err(|_full| full())?;
+        let bytes = Arc::clone(&self.bytes)
+            .try_acquire_many_owned(bytes)
+            .map_err(|_full| full())?;
         let (answer, answered) = oneshot::channel();
-        let pending = Pending { request, answer, _bytes: bytes };
+        let pending = Pending {
+            request,
+            answer,
+            _bytes: bytes,
+        };
         self.queue.try_send(pending).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => full(),
             mpsc::error::TrySendError::Closed(_) => Error::Draining,

@@ -67,7 +67,9 @@ impl EventStream {
             return Err(Error::LiveNotAllowed);
         }
         engine.tailer.prove().await?;
-        let start = engine.resolve(start.unwrap_or(StartAt::After(EventId::START))).await?;
+        let start = engine
+            .resolve(start.unwrap_or(StartAt::After(EventId::START)))
+            .await?;
         let key = ConsumerKey { user, component };
         let registered = engine.store.register(&key, start).await;
         let (consumer, created) = registered.map_err(|error| engine.tailer.failed(error))?;
@@ -84,9 +86,18 @@ impl EventStream {
         let removed = engine.store.unregister(&key).await;
         let removed = removed.map_err(|error| engine.tailer.failed(error))?;
         let consumer = key.ident();
-        engine.sessions.fence(&key, Error::NotRegistered { consumer: consumer.clone() });
+        engine.sessions.fence(
+            &key,
+            Error::NotRegistered {
+                consumer: consumer.clone(),
+            },
+        );
         engine.sessions.clear_problem(&key);
-        if removed { Ok(()) } else { Err(Error::NotRegistered { consumer }) }
+        if removed {
+            Ok(())
+        } else {
+            Err(Error::NotRegistered { consumer })
+        }
     }
 
     /// Puts a consumer's position anywhere up to the frontier, under a new epoch.
@@ -106,13 +117,17 @@ impl EventStream {
         let before = engine.registered(&key).await?;
         let sought = engine.store.seek(&key, to).await;
         let sought = sought.map_err(|error| engine.tailer.failed(error))?;
-        let consumer =
-            sought.ok_or_else(|| Error::NotRegistered { consumer: key.ident() })?;
-        engine.sessions.fence(&key, Error::StaleEpoch {
+        let consumer = sought.ok_or_else(|| Error::NotRegistered {
             consumer: key.ident(),
-            given: before.epoch,
-            current: consumer.epoch,
-        });
+        })?;
+        engine.sessions.fence(
+            &key,
+            Error::StaleEpoch {
+                consumer: key.ident(),
+                given: before.epoch,
+                current: consumer.epoch,
+            },
+        );
         engine.sessions.clear_problem(&key);
         Ok(self.state(consumer))
     }
@@ -129,9 +144,15 @@ impl EventStream {
     ) -> Result<Vec<ConsumerState>, Error> {
         let engine = &self.engine;
         engine.tailer.prove().await?;
-        let listed = engine.store.consumers(&ConsumerPage { user, after, limit }).await;
+        let listed = engine
+            .store
+            .consumers(&ConsumerPage { user, after, limit })
+            .await;
         let listed = listed.map_err(|error| engine.tailer.failed(error))?;
-        Ok(listed.into_iter().map(|consumer| self.state(consumer)).collect())
+        Ok(listed
+            .into_iter()
+            .map(|consumer| self.state(consumer))
+            .collect())
     }
 
     /// The stream at a glance.
@@ -141,14 +162,24 @@ impl EventStream {
     pub async fn status(&self) -> Result<Status, Error> {
         let engine = &self.engine;
         engine.tailer.prove().await?;
-        let bounds = engine.store.bounds().await.map_err(|error| engine.tailer.failed(error))?;
+        let bounds = engine
+            .store
+            .bounds()
+            .await
+            .map_err(|error| engine.tailer.failed(error))?;
         let consumers = self.all_consumers().await?;
-        let slowest = consumers.iter().min_by_key(|state| state.consumer.position).cloned();
+        let slowest = consumers
+            .iter()
+            .min_by_key(|state| state.consumer.position)
+            .cloned();
         Ok(Status {
             frontier: engine.hub.tip().frontier,
             bounds,
             slowest,
-            stopped: consumers.into_iter().filter(|state| state.problem.is_some()).collect(),
+            stopped: consumers
+                .into_iter()
+                .filter(|state| state.problem.is_some())
+                .collect(),
             problem: engine.tailer.problem(),
             open_streams: engine.open_streams.load(Ordering::Relaxed),
             ring_bytes: engine.hub.usage().0,
@@ -162,7 +193,9 @@ impl EventStream {
     pub async fn refresh_gauges(&self) {
         let engine = &self.engine;
         // A database that is away shows in its own metrics.
-        let Ok(consumers) = self.all_consumers().await else { return };
+        let Ok(consumers) = self.all_consumers().await else {
+            return;
+        };
         for state in consumers {
             let key = &state.consumer.key;
             let labels = [
@@ -202,7 +235,10 @@ impl EventStream {
         ConsumerState {
             lag_ids,
             lag_age: oldest.map(|oldest| oldest.until(consumer.now)),
-            problem: consumer.stopped.clone().or_else(|| engine.sessions.problem(&consumer.key)),
+            problem: consumer
+                .stopped
+                .clone()
+                .or_else(|| engine.sessions.problem(&consumer.key)),
             consumer,
         }
     }

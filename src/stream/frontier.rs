@@ -14,7 +14,7 @@ use crate::{
 
 /// What is settled, what is still open, and what waits behind the first gap.
 #[derive(Debug)]
-pub struct Frontier {
+pub(super) struct Frontier {
     settled: EventId,
     scanned: EventId,
     /// Disjoint, ascending, inside `(settled, scanned]`.
@@ -24,34 +24,38 @@ pub struct Frontier {
 
 impl Frontier {
     /// Everything up to `settled` is settled, nothing is known above.
-    #[must_use]
-    pub fn new(settled: EventId) -> Self {
-        Self { settled, scanned: settled, gaps: Vec::new(), held: BTreeMap::new() }
+    pub(super) fn new(settled: EventId) -> Self {
+        Self {
+            settled,
+            scanned: settled,
+            gaps: Vec::new(),
+            held: BTreeMap::new(),
+        }
     }
 
     /// Highest id below which every id is settled.
-    #[must_use]
-    pub fn settled(&self) -> EventId {
+    pub(super) fn settled(&self) -> EventId {
         self.settled
     }
 
     /// Highest id looked at.
-    #[must_use]
-    pub fn scanned(&self) -> EventId {
+    pub(super) fn scanned(&self) -> EventId {
         self.scanned
     }
 
     /// Ids at or below [`Self::scanned`] that may still appear.
-    #[must_use]
-    pub fn gaps(&self) -> &[IdRange] {
+    pub(super) fn gaps(&self) -> &[IdRange] {
         &self.gaps
     }
 
     /// Takes what a read saw; returns the events that became deliverable, in
     /// id order. Those are all visible ids above the old and up to the new
     /// frontier, each exactly once.
-    pub fn take(&mut self, read: TailRead) -> Vec<Event> {
-        debug_assert!(read.events.is_sorted_by(|a, b| a.id < b.id), "a store reads in id order");
+    pub(super) fn take(&mut self, read: TailRead) -> Vec<Event> {
+        debug_assert!(
+            read.events.is_sorted_by(|a, b| a.id < b.id),
+            "a store reads in id order"
+        );
         let scanned = self.scanned.max(read.scanned);
         if self.gaps.is_empty() && read.dead_through >= scanned {
             // Nothing was open and nothing is: the usual case.
@@ -65,26 +69,45 @@ impl Frontier {
             self.fill(event.id);
         }
         self.bury(read.dead_through);
-        self.held.extend(read.events.into_iter().map(|event| (event.id, event)));
-        self.settled = self.gaps.first().map_or(self.scanned, |gap| gap.first.previous());
+        self.held
+            .extend(read.events.into_iter().map(|event| (event.id, event)));
+        self.settled = self
+            .gaps
+            .first()
+            .map_or(self.scanned, |gap| gap.first.previous());
         let still_held = self.held.split_off(&self.settled.next());
-        std::mem::replace(&mut self.held, still_held).into_values().collect()
+        std::mem::replace(&mut self.held, still_held)
+            .into_values()
+            .collect()
     }
 
     /// Every id above `after` up to `through` may still appear.
     fn open_gap(&mut self, after: EventId, through: EventId) {
         if through > after {
-            self.gaps.push(IdRange { first: after.next(), last: through });
+            self.gaps.push(IdRange {
+                first: after.next(),
+                last: through,
+            });
         }
     }
 
     /// `id` is visible.
     fn fill(&mut self, id: EventId) {
         let index = self.gaps.partition_point(|gap| gap.last < id);
-        let Some(gap) = self.gaps.get(index).copied().filter(|gap| gap.first <= id) else { return };
-        let below = IdRange { first: gap.first, last: id.previous() };
-        let above = IdRange { first: id.next(), last: gap.last };
-        let rest = [below, above].into_iter().filter(|rest| rest.first <= rest.last);
+        let Some(gap) = self.gaps.get(index).copied().filter(|gap| gap.first <= id) else {
+            return;
+        };
+        let below = IdRange {
+            first: gap.first,
+            last: id.previous(),
+        };
+        let above = IdRange {
+            first: id.next(),
+            last: gap.last,
+        };
+        let rest = [below, above]
+            .into_iter()
+            .filter(|rest| rest.first <= rest.last);
         self.gaps.splice(index..=index, rest);
     }
 
@@ -132,7 +155,13 @@ mod tests {
         let mut frontier = Frontier::new(EventId::START);
         assert_eq!(ids(&frontier.take(read(&[1, 2, 4], 4, 2))), [1, 2]);
         assert_eq!(frontier.settled().get(), 2);
-        assert_eq!(frontier.gaps(), [IdRange { first: EventId::stored(3), last: EventId::stored(3) }]);
+        assert_eq!(
+            frontier.gaps(),
+            [IdRange {
+                first: EventId::stored(3),
+                last: EventId::stored(3)
+            }]
+        );
         assert_eq!(ids(&frontier.take(read(&[3, 5], 5, 2))), [3, 4, 5]);
         assert_eq!(frontier.settled().get(), 5);
     }
@@ -140,7 +169,10 @@ mod tests {
     #[test]
     fn dead_id_lets_events_pass() {
         let mut frontier = Frontier::new(EventId::stored(10));
-        assert_eq!(ids(&frontier.take(read(&[12, 15], 15, 10))), Vec::<i64>::new());
+        assert_eq!(
+            ids(&frontier.take(read(&[12, 15], 15, 10))),
+            Vec::<i64>::new()
+        );
         assert_eq!(ids(&frontier.take(read(&[], 15, 13))), [12]);
         assert_eq!(ids(&frontier.take(read(&[], 15, 15))), [15]);
     }

@@ -67,10 +67,22 @@ impl Hub {
     /// An empty ring at `frontier`, of at most `capacity` bytes.
     #[must_use]
     pub fn new(frontier: EventId, capacity: usize) -> Self {
-        let ring =
-            Ring { segments: VecDeque::new(), floor: frontier, bytes: 0, capacity, published: 0 };
-        let tip = Tip { frontier, head: frontier, generation: 0 };
-        Self { ring: Mutex::new(ring), tip: watch::Sender::new(tip) }
+        let ring = Ring {
+            segments: VecDeque::new(),
+            floor: frontier,
+            bytes: 0,
+            capacity,
+            published: 0,
+        };
+        let tip = Tip {
+            frontier,
+            head: frontier,
+            generation: 0,
+        };
+        Self {
+            ring: Mutex::new(ring),
+            tip: watch::Sender::new(tip),
+        }
     }
 
     /// The end of the stream as it is known now.
@@ -89,7 +101,13 @@ impl Hub {
     #[must_use]
     pub fn usage(&self) -> (usize, usize) {
         let ring = self.ring();
-        (ring.bytes, ring.segments.iter().map(|segment| segment.events().len()).sum())
+        (
+            ring.bytes,
+            ring.segments
+                .iter()
+                .map(|segment| segment.events().len())
+                .sum(),
+        )
     }
 
     /// Events published so far: the measure of what a live reader missed.
@@ -108,22 +126,36 @@ impl Hub {
                 .settled_at(Instant::now(), ring.published);
             ring.push(Arc::new(segment));
         }
-        let tip = Tip { frontier, head: head.max(frontier), ..before };
-        self.tip.send_if_modified(|old| std::mem::replace(old, tip) != tip);
+        let tip = Tip {
+            frontier,
+            head: head.max(frontier),
+            ..before
+        };
+        self.tip
+            .send_if_modified(|old| std::mem::replace(old, tip) != tip);
     }
 
     /// Moves to `frontier` without the events in between: nobody follows.
     pub(super) fn jump(&self, frontier: EventId, head: EventId) {
         self.ring().clear(frontier);
-        let tip = Tip { frontier, head: head.max(frontier), generation: self.tip().generation };
-        self.tip.send_if_modified(|old| std::mem::replace(old, tip) != tip);
+        let tip = Tip {
+            frontier,
+            head: head.max(frontier),
+            generation: self.tip().generation,
+        };
+        self.tip
+            .send_if_modified(|old| std::mem::replace(old, tip) != tip);
     }
 
     /// Forgets everything: whoever reads must start over.
     pub(super) fn forget(&self, frontier: EventId) {
         self.ring().clear(frontier);
         self.tip.send_modify(|tip| {
-            *tip = Tip { frontier, head: frontier, generation: tip.generation + 1 };
+            *tip = Tip {
+                frontier,
+                head: frontier,
+                generation: tip.generation + 1,
+            };
         });
     }
 
@@ -135,13 +167,24 @@ impl Hub {
             let published = ring.segments.front().map_or(ring.published, |first| {
                 first.published_through() - first.events().len() as u64
             });
-            return Follow::Behind { floor: ring.floor, published };
+            return Follow::Behind {
+                floor: ring.floor,
+                published,
+            };
         }
-        let first = ring.segments.partition_point(|segment| segment.through() <= cursor);
+        let first = ring
+            .segments
+            .partition_point(|segment| segment.through() <= cursor);
         if first == ring.segments.len() {
             return Follow::CaughtUp;
         }
-        Follow::Segments(ring.segments.range(first..).take(SEGMENTS_AT_ONCE).cloned().collect())
+        Follow::Segments(
+            ring.segments
+                .range(first..)
+                .take(SEGMENTS_AT_ONCE)
+                .cloned()
+                .collect(),
+        )
     }
 
     fn ring(&self) -> MutexGuard<'_, Ring> {
@@ -154,7 +197,9 @@ impl Ring {
         self.bytes += segment.bytes();
         self.segments.push_back(segment);
         while self.bytes > self.capacity && self.segments.len() > 1 {
-            let Some(oldest) = self.segments.pop_front() else { return };
+            let Some(oldest) = self.segments.pop_front() else {
+                return;
+            };
             self.bytes -= oldest.bytes();
             self.floor = oldest.through();
         }
@@ -228,11 +273,14 @@ mod tests {
         let hub = Hub::new(EventId::stored(9), 1000);
         publish(&hub, 10);
         hub.forget(EventId::stored(3));
-        assert_eq!(hub.tip(), Tip {
-            frontier: EventId::stored(3),
-            head: EventId::stored(3),
-            generation: 1
-        });
+        assert_eq!(
+            hub.tip(),
+            Tip {
+                frontier: EventId::stored(3),
+                head: EventId::stored(3),
+                generation: 1
+            }
+        );
         assert!(matches!(hub.follow(EventId::stored(3)), Follow::CaughtUp));
     }
 }

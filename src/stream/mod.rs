@@ -21,10 +21,7 @@ mod tailer;
 mod window;
 mod writer;
 
-use std::{
-    sync::{Arc, atomic::AtomicUsize},
-    time::Duration,
-};
+use std::sync::{Arc, atomic::AtomicUsize};
 
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -43,10 +40,10 @@ pub use self::{
 use self::{positions::Positions, sessions::Sessions, tailer::TailerHandle, writer::Writer};
 use crate::{
     error::Error,
-    event::{EventId, NewEvent, StartAt, User},
+    event::{ConsumerKey, EventId, NewEvent, StartAt, User},
     lifecycle::Tasks,
     limits,
-    store::{self, Append, IdRuns, Store},
+    store::{self, Append, Consumer, IdRuns, Store},
 };
 
 /// How a stream behaves.
@@ -86,7 +83,9 @@ struct Engine {
 
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Engine").field("tip", &self.hub.tip()).finish_non_exhaustive()
+        f.debug_struct("Engine")
+            .field("tip", &self.hub.tip())
+            .finish_non_exhaustive()
     }
 }
 
@@ -121,8 +120,12 @@ impl EventStream {
         ));
         tasks.spawn("sessions", Arc::clone(&sessions).keep(tasks.stopping()));
         let writer = writer::start(Arc::clone(&store), Arc::clone(&tailer), tasks);
-        let positions =
-            positions::start(Arc::clone(&store), Arc::clone(&hub), Arc::clone(&tailer), tasks);
+        let positions = positions::start(
+            Arc::clone(&store),
+            Arc::clone(&hub),
+            Arc::clone(&tailer),
+            tasks,
+        );
         let engine = Engine {
             store,
             hub,
@@ -135,7 +138,9 @@ impl EventStream {
             open_streams: AtomicUsize::new(0),
             draining,
         };
-        Ok(Self { engine: Arc::new(engine) })
+        Ok(Self {
+            engine: Arc::new(engine),
+        })
     }
 
     /// Stores events in one transaction, durable when this returns. A retry
@@ -149,7 +154,14 @@ impl EventStream {
         request_id: Option<Uuid>,
         events: Vec<NewEvent>,
     ) -> Result<IdRuns, Error> {
-        self.engine.writer.submit(Append { user, request_id, events }).await
+        self.engine
+            .writer
+            .submit(Append {
+                user,
+                request_id,
+                events,
+            })
+            .await
     }
 
     /// Whether the database works, and every change of it.
@@ -166,6 +178,17 @@ impl EventStream {
 }
 
 impl Engine {
+    async fn registered(&self, key: &ConsumerKey) -> Result<Consumer, Error> {
+        let found = self
+            .store
+            .consumer(key)
+            .await
+            .map_err(|error| self.tailer.failed(error))?;
+        found.ok_or_else(|| Error::NotRegistered {
+            consumer: key.ident(),
+        })
+    }
+
     /// Makes sure that `id` is at or below the frontier (DESIGN §4, rule 2).
     async fn ensure_settled(&self, id: EventId) -> Result<(), Error> {
         if id <= self.hub.tip().frontier {
@@ -182,7 +205,10 @@ impl Engine {
         let settled = tip.wait_for(|tip| tip.frontier >= id);
         match tokio::time::timeout(limits::PROVE_TIMEOUT, settled).await {
             Ok(Ok(_)) => Ok(()),
-            _ => Err(Error::NotSettled { id, frontier: self.hub.tip().frontier }),
+            _ => Err(Error::NotSettled {
+                id,
+                frontier: self.hub.tip().frontier,
+            }),
         }
     }
 
@@ -210,30 +236,43 @@ impl Engine {
 
     /// Every event above this id is still there.
     async fn oldest(&self) -> Result<EventId, Error> {
-        let bounds = self.store.bounds().await.map_err(|error| self.tailer.failed(error))?;
+        let bounds = self
+            .store
+            .bounds()
+            .await
+            .map_err(|error| self.tailer.failed(error))?;
         Ok(bounds.discarded_to.min(self.hub.tip().frontier))
     }
 
     /// A position of 0 means "from the oldest event kept" (FTN18).
     async fn readable_from(&self, position: EventId) -> Result<EventId, Error> {
-        if position == EventId::START { self.oldest().await } else { Ok(position) }
+        if position == EventId::START {
+            self.oldest().await
+        } else {
+            Ok(position)
+        }
     }
 
     /// A stopped consumer gets nothing; one above the head is stopped now.
-    async fn refuse_stopped(&self, consumer: &store::Consumer) -> Result<(), Error> {
+    async fn refuse_stopped(&self, consumer: &Consumer) -> Result<(), Error> {
         let mut reason = consumer.stopped.clone();
         if reason.is_none() && consumer.position > self.hub.tip().head {
             let audit = self.store.audit(consumer.position).await;
             let audit = audit.map_err(|error| self.tailer.failed(error))?;
             self.tailer.note_audit(&audit);
             if consumer.position > audit.head {
-                reason = Some(format!("its position {} is above the head", consumer.position));
+                reason = Some(format!(
+                    "its position {} is above the head",
+                    consumer.position
+                ));
             }
         }
         match reason {
-            Some(reason) => Err(Error::ConsumerStopped { consumer: consumer.key.ident(), reason }),
+            Some(reason) => Err(Error::ConsumerStopped {
+                consumer: consumer.key.ident(),
+                reason,
+            }),
             None => Ok(()),
         }
     }
 }
-

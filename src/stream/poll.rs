@@ -74,7 +74,10 @@ impl EventStream {
             let selection = self.read_from(after, &poll).await?;
             return Ok(polled(engine, selection, 0));
         }
-        let key = ConsumerKey { user: poll.user.clone(), component: poll.component.clone() };
+        let key = ConsumerKey {
+            user: poll.user.clone(),
+            component: poll.component.clone(),
+        };
         let consumer = engine.pollable(&key, poll.epoch).await?;
         let epoch = consumer.epoch;
         let position = engine.acknowledge(&consumer, poll.last_id).await?;
@@ -97,7 +100,10 @@ impl EventStream {
     /// One bounded read, or the first that finds something until `max_wait`.
     async fn read_from(&self, after: EventId, poll: &Poll) -> Result<Selection, Error> {
         let engine = &self.engine;
-        let room = Room { events: poll.max_events, bytes: poll.max_bytes };
+        let room = Room {
+            events: poll.max_events,
+            bytes: poll.max_bytes,
+        };
         let deadline = Instant::now() + poll.max_wait;
         let mut reader = Reader::new(engine.clone(), after, poll.want.clone());
         let _listening = (!poll.max_wait.is_zero()).then(|| engine.tailer.listen());
@@ -136,7 +142,11 @@ impl Engine {
         self.refuse_stopped(&consumer).await?;
         if let Some(given) = epoch.filter(|given| *given != consumer.epoch) {
             let current = consumer.epoch;
-            return Err(Error::StaleEpoch { consumer: key.ident(), given, current });
+            return Err(Error::StaleEpoch {
+                consumer: key.ident(),
+                given,
+                current,
+            });
         }
         match &consumer.session {
             Some(label) => Err(Error::SubscriptionActive {
@@ -147,11 +157,6 @@ impl Engine {
         }
     }
 
-    async fn registered(&self, key: &ConsumerKey) -> Result<Consumer, Error> {
-        let found = self.store.consumer(key).await.map_err(|error| self.tailer.failed(error))?;
-        found.ok_or_else(|| Error::NotRegistered { consumer: key.ident() })
-    }
-
     /// Moves the position to `last_id` if that is higher; returns it.
     async fn acknowledge(
         &self,
@@ -159,7 +164,9 @@ impl Engine {
         last_id: Option<EventId>,
     ) -> Result<EventId, Error> {
         let position = consumer.position;
-        let quiet = consumer.last_time.is_none_or(|last| last.until(consumer.now) > SIGN_OF_LIFE);
+        let quiet = consumer
+            .last_time
+            .is_none_or(|last| last.until(consumer.now) > SIGN_OF_LIFE);
         match last_id.filter(|last_id| *last_id > position) {
             Some(last_id) => {
                 self.ensure_settled(last_id).await?;
@@ -173,7 +180,11 @@ impl Engine {
     }
 
     async fn advance(&self, key: &ConsumerKey, epoch: i64, to: EventId) -> Result<EventId, Error> {
-        let advance = Advance { key: key.clone(), epoch: Some(epoch), to };
+        let advance = Advance {
+            key: key.clone(),
+            epoch: Some(epoch),
+            to,
+        };
         self.positions.submit(advance).await
     }
 }
@@ -183,5 +194,10 @@ fn polled(engine: &Engine, selection: Selection, epoch: i64) -> Polled {
         .increment(selection.count() as u64);
     let last_id = selection.reached();
     let more = selection.is_full() || last_id < engine.hub.tip().frontier;
-    Polled { selection, last_id, more, epoch }
+    Polled {
+        selection,
+        last_id,
+        more,
+        epoch,
+    }
 }

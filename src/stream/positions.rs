@@ -63,7 +63,10 @@ impl Lane for AckLane {
         // Rule 2 of DESIGN §4: no position passes the frontier. Callers made
         // sure, but a reconnect may have set it back since.
         if let Some(early) = requests.iter().find(|request| request.to > frontier) {
-            return Err(Error::NotSettled { id: early.to, frontier });
+            return Err(Error::NotSettled {
+                id: early.to,
+                frontier,
+            });
         }
         let outcomes = self
             .store
@@ -74,7 +77,9 @@ impl Lane for AckLane {
         metrics::histogram!(telemetry::ACK_BATCH_SIZE).record(requests.len() as f64);
         metrics::counter!(telemetry::ACKS).increment(requests.len() as u64);
         let named = outcomes.into_iter().zip(requests);
-        Ok(named.map(|(outcome, request)| answer(outcome, &request)).collect())
+        Ok(named
+            .map(|(outcome, request)| answer(outcome, &request))
+            .collect())
     }
 }
 
@@ -82,9 +87,11 @@ fn answer(outcome: Advanced, request: &Advance) -> Result<EventId, Error> {
     let consumer = request.key.ident();
     match outcome {
         Advanced::At(position) => Ok(position),
-        Advanced::Stale(current) => {
-            Err(Error::StaleEpoch { consumer, given: request.epoch.unwrap_or(0), current })
-        }
+        Advanced::Stale(current) => Err(Error::StaleEpoch {
+            consumer,
+            given: request.epoch.unwrap_or(0),
+            current,
+        }),
         Advanced::Stopped => Err(Error::ConsumerStopped {
             consumer,
             reason: "an operator must seek it to go on".into(),

@@ -57,12 +57,16 @@ impl EventStream {
         }
         let permit = Arc::clone(&engine.subscriptions)
             .try_acquire_owned()
-            .map_err(|_full| Error::Overloaded { what: "the number of push streams" })?;
+            .map_err(|_full| Error::Overloaded {
+                what: "the number of push streams",
+            })?;
         let listening = engine.tailer.listen();
         engine.tailer.prove().await?;
         let id = Uuid::new_v4();
         let (claim, cursor, start) = if subscribe.component.is_live() {
-            let start = engine.resolve(subscribe.start.unwrap_or(StartAt::Now)).await?;
+            let start = engine
+                .resolve(subscribe.start.unwrap_or(StartAt::Now))
+                .await?;
             (Claim::Live, start, None)
         } else {
             self.claim_consumer(&subscribe, id).await?
@@ -85,8 +89,10 @@ impl EventStream {
         id: Uuid,
     ) -> Result<(Claim, EventId, Option<EventId>), Error> {
         let engine = &self.engine;
-        let key =
-            ConsumerKey { user: subscribe.user.clone(), component: subscribe.component.clone() };
+        let key = ConsumerKey {
+            user: subscribe.user.clone(),
+            component: subscribe.component.clone(),
+        };
         let consumer = engine.registered(&key).await?;
         engine.refuse_stopped(&consumer).await?;
         // Checked before the claim, so that a mistake fences nobody off.
@@ -135,7 +141,11 @@ impl EventStream {
         let engine = &self.engine;
         engine.ensure_settled(last_id).await?;
         let key = ConsumerKey { user, component };
-        let advance = Advance { key: key.clone(), epoch, to: last_id };
+        let advance = Advance {
+            key: key.clone(),
+            epoch,
+            to: last_id,
+        };
         let position = engine.positions.submit(advance).await?;
         let here = engine.sessions.credit(&key, epoch, last_id);
         if let (false, Some(epoch)) = (here, epoch) {

@@ -44,7 +44,12 @@ pub(super) enum Found {
 impl Reader {
     pub(super) fn new(engine: Arc<Engine>, cursor: EventId, want: Want) -> Self {
         let generation = engine.hub.tip().generation;
-        Self { engine, cursor, want, generation }
+        Self {
+            engine,
+            cursor,
+            want,
+            generation,
+        }
     }
 
     /// Everything up to here was read.
@@ -65,7 +70,9 @@ impl Reader {
     /// Reads from the hub alone.
     pub(super) fn follow(&mut self, room: Room) -> Result<Found, Error> {
         if self.engine.hub.tip().generation != self.generation {
-            return Err(Error::Database { effect: Effect::None });
+            return Err(Error::Database {
+                effect: Effect::None,
+            });
         }
         match self.engine.hub.follow(self.cursor) {
             Follow::CaughtUp => Ok(Found::CaughtUp),
@@ -96,9 +103,16 @@ impl Reader {
         let page = self.engine.store.page(&span).await;
         let page = page.map_err(|error| self.engine.tailer.failed(error))?;
         if page.discarded_to > self.cursor {
-            return Err(Error::Discarded { after: self.cursor, oldest: page.discarded_to });
+            return Err(Error::Discarded {
+                after: self.cursor,
+                oldest: page.discarded_to,
+            });
         }
-        Ok(Arc::new(Segment::new(self.cursor, page.through, page.events)))
+        Ok(Arc::new(Segment::new(
+            self.cursor,
+            page.through,
+            page.events,
+        )))
     }
 
     fn select(&mut self, segments: &[Arc<Segment>], room: Room) -> Result<Found, Error> {
@@ -114,7 +128,10 @@ impl Reader {
         }
         if selection.reached() <= self.cursor {
             let cause = format!("nothing is left above {} below the frontier", self.cursor);
-            return Err(self.engine.tailer.failed(store::Error::Lost { effect: Effect::None, cause }));
+            return Err(self.engine.tailer.failed(store::Error::Lost {
+                effect: Effect::None,
+                cause,
+            }));
         }
         self.cursor = selection.reached();
         Ok(Found::Selection(selection))

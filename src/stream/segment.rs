@@ -56,7 +56,11 @@ impl Segment {
     }
 
     pub(super) fn settled_at(self, settled_at: Instant, published_through: u64) -> Self {
-        Self { settled_at: Some(settled_at), published_through, ..self }
+        Self {
+            settled_at: Some(settled_at),
+            published_through,
+            ..self
+        }
     }
 
     /// Below the first event.
@@ -114,7 +118,9 @@ pub struct Slice {
 impl Slice {
     /// The picked events, ascending.
     pub fn events(&self) -> impl Iterator<Item = &Event> {
-        self.picked.iter().flat_map(|range| &self.segment.events[range.clone()])
+        self.picked
+            .iter()
+            .flat_map(|range| &self.segment.events[range.clone()])
     }
 
     /// The encoded bytes of the picked events, as few runs as possible.
@@ -152,18 +158,26 @@ impl Selection {
     /// Nothing picked, standing at `cursor`.
     #[must_use]
     pub fn at(cursor: EventId) -> Self {
-        Self { reached: cursor, ..Self::default() }
+        Self {
+            reached: cursor,
+            ..Self::default()
+        }
     }
 
     /// Picks wanted events of the next segment, as long as there is room. Stops
     /// before an event that cannot be delivered, even if it is the first.
     pub fn pick(&mut self, segment: &Arc<Segment>, want: &Want, room: Room) {
-        let first = segment.events.partition_point(|event| event.id <= self.reached);
+        let first = segment
+            .events
+            .partition_point(|event| event.id <= self.reached);
         let mut picked: Vec<Range<usize>> = Vec::new();
         for (index, event) in segment.events.iter().enumerate().skip(first) {
             // A type that is no text might be the one wanted.
             let type_unknown = event.fault == Some(Fault::TypeNotText);
-            if let Some(fault) = event.fault.filter(|_| type_unknown || want.takes(&event.kind)) {
+            if let Some(fault) = event
+                .fault
+                .filter(|_| type_unknown || want.takes(&event.kind))
+            {
                 self.full = true;
                 self.blocked_by = (self.events == 0).then_some((event.id, fault));
                 break;
@@ -186,7 +200,10 @@ impl Selection {
             self.reached = event.id;
         }
         if !picked.is_empty() {
-            self.slices.push(Slice { segment: Arc::clone(segment), picked });
+            self.slices.push(Slice {
+                segment: Arc::clone(segment),
+                picked,
+            });
         }
         if !self.full {
             self.reached = self.reached.max(segment.through);

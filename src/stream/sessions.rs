@@ -92,7 +92,8 @@ impl Session {
 
     /// Tells that nothing can be sent before an ack.
     pub(super) fn set_stalled(&self, stalled: bool) {
-        self.stalled.store(stalled, std::sync::atomic::Ordering::Relaxed);
+        self.stalled
+            .store(stalled, std::sync::atomic::Ordering::Relaxed);
     }
 
     fn credit(&self, acked: EventId) {
@@ -139,10 +140,15 @@ impl Sessions {
             end: watch::Sender::new(None),
             stalled: false.into(),
         });
-        let before = self.registry().open.insert(key.clone(), Arc::clone(&session));
+        let before = self
+            .registry()
+            .open
+            .insert(key.clone(), Arc::clone(&session));
         if let Some(before) = before {
             metrics::counter!(telemetry::TAKEOVERS).increment(1);
-            before.finish(Error::TakenOver { consumer: key.ident() });
+            before.finish(Error::TakenOver {
+                consumer: key.ident(),
+            });
         }
         self.changed.notify_one();
         session
@@ -151,8 +157,10 @@ impl Sessions {
     /// Takes a session out; its row is removed soon.
     pub(super) fn leave(&self, session: &Arc<Session>) {
         let mut registry = self.registry();
-        let is_current =
-            registry.open.get(&session.key).is_some_and(|open| Arc::ptr_eq(open, session));
+        let is_current = registry
+            .open
+            .get(&session.key)
+            .is_some_and(|open| Arc::ptr_eq(open, session));
         if is_current {
             registry.open.remove(&session.key);
             registry.closing.push((session.key.clone(), session.epoch));
@@ -205,12 +213,23 @@ impl Sessions {
     }
 
     /// Notes a delivery; returns how many of `ids` were delivered before.
-    pub(super) fn note_delivered(&self, key: &ConsumerKey, ids: impl Iterator<Item = EventId>) -> usize {
+    pub(super) fn note_delivered(
+        &self,
+        key: &ConsumerKey,
+        ids: impl Iterator<Item = EventId>,
+    ) -> usize {
         let mut registry = self.registry();
         registry.problems.remove(key);
-        let before = registry.delivered.get(key).copied().unwrap_or(EventId::START);
+        let before = registry
+            .delivered
+            .get(key)
+            .copied()
+            .unwrap_or(EventId::START);
         let mut highest = before;
-        let again = ids.inspect(|id| highest = highest.max(*id)).filter(|id| *id <= before).count();
+        let again = ids
+            .inspect(|id| highest = highest.max(*id))
+            .filter(|id| *id <= before)
+            .count();
         if registry.delivered.len() < REMEMBERED || registry.delivered.contains_key(key) {
             registry.delivered.insert(key.clone(), highest);
         }
@@ -262,16 +281,21 @@ impl Sessions {
     }
 
     fn interval(&self) -> Duration {
-        let stalled = |session: &Arc<Session>| {
-            session.stalled.load(std::sync::atomic::Ordering::Relaxed)
-        };
-        if self.registry().open.values().any(stalled) { STALLED_BEAT } else { self.timing.beat }
+        let stalled =
+            |session: &Arc<Session>| session.stalled.load(std::sync::atomic::Ordering::Relaxed);
+        if self.registry().open.values().any(stalled) {
+            STALLED_BEAT
+        } else {
+            self.timing.beat
+        }
     }
 
     async fn beat(&self, last_beat: &mut Instant) {
         let open: Vec<Arc<Session>> = self.registry().open.values().cloned().collect();
-        let named: Vec<_> =
-            open.iter().map(|session| (session.key.clone(), session.epoch)).collect();
+        let named: Vec<_> = open
+            .iter()
+            .map(|session| (session.key.clone(), session.epoch))
+            .collect();
         match self.store.beat(self.replica, &named).await {
             Ok(standings) => {
                 *last_beat = Instant::now();
@@ -283,7 +307,9 @@ impl Sessions {
                 let error = self.tailer.failed(error);
                 if last_beat.elapsed() > self.timing.lapse {
                     for session in open {
-                        session.finish(Error::Database { effect: Effect::None });
+                        session.finish(Error::Database {
+                            effect: Effect::None,
+                        });
                     }
                 }
                 tracing::debug!(%error, "heartbeat failed");
@@ -306,7 +332,11 @@ impl Session {
                 self.finish(Error::TakenOver { consumer });
             }
             Standing::Stale(current) => {
-                self.finish(Error::StaleEpoch { consumer, given: self.epoch, current });
+                self.finish(Error::StaleEpoch {
+                    consumer,
+                    given: self.epoch,
+                    current,
+                });
             }
         }
     }

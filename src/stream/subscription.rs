@@ -17,7 +17,7 @@ use super::{
     Engine,
     hub::Tip,
     reader::{Found, Reader},
-    segment::{Room, Selection},
+    segment::{Room, Selection, Slice},
     sessions::Session,
     tailer::Listening,
     window::Window,
@@ -117,7 +117,9 @@ impl Drop for Held {
 
 impl std::fmt::Debug for Held {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Held").field("key", &self.key).finish_non_exhaustive()
+        f.debug_struct("Held")
+            .field("key", &self.key)
+            .finish_non_exhaustive()
     }
 }
 
@@ -162,9 +164,20 @@ const ENDING_GRACE: Duration = Duration::from_secs(2);
 
 impl Subscription {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { engine, claim, id, reader, start, limits, listening, permit } = parts;
+        let Parts {
+            engine,
+            claim,
+            id,
+            reader,
+            start,
+            limits,
+            listening,
+            permit,
+        } = parts;
         metrics::gauge!(telemetry::STREAMS_OPEN).increment(1);
-        engine.open_streams.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        engine
+            .open_streams
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         Self {
             sent: reader.cursor(),
             tip: engine.hub.watch(),
@@ -205,7 +218,8 @@ impl Subscription {
             let session = session.clone();
             let mut released = self.engine.sessions.released();
             if let Claimed::Held(held, position) = self.engine.claim(&session).await? {
-                self.reader.skip_to(self.start.map_or(position, |start| start.min(position)));
+                self.reader
+                    .skip_to(self.start.map_or(position, |start| start.min(position)));
                 self.sent = self.reader.cursor();
                 self.claim = Claim::Held(held);
                 break;
@@ -213,7 +227,9 @@ impl Subscription {
             if self.next_heartbeat <= Instant::now() {
                 return Ok(self.heartbeat());
             }
-            let until = self.next_heartbeat.min(Instant::now() + self.engine.sessions.timing().beat);
+            let until = self
+                .next_heartbeat
+                .min(Instant::now() + self.engine.sessions.timing().beat);
             tokio::select! {
                 biased;
                 () = self.engine.draining.cancelled() => return Ok(self.announce_end()),
@@ -267,8 +283,10 @@ impl Subscription {
         let tip = &mut self.tip;
         let tip_changed = async {
             // A hub that is gone means that the process ends.
-            if may_send && tip.changed().await.is_ok() { return }
-            std::future::pending().await
+            if may_send && tip.changed().await.is_ok() {
+                return;
+            }
+            std::future::pending::<()>().await;
         };
         let Claim::Held(held) = &self.claim else {
             tokio::select! {
@@ -300,8 +318,13 @@ impl Subscription {
 
     /// What one group may take now; `None` before an ack.
     fn room(&mut self) -> Option<Room> {
-        let group = Room { events: self.limits.group_events, bytes: self.limits.group_bytes };
-        let Claim::Held(held) = &self.claim else { return Some(group) };
+        let group = Room {
+            events: self.limits.group_events,
+            bytes: self.limits.group_bytes,
+        };
+        let Claim::Held(held) = &self.claim else {
+            return Some(group);
+        };
         self.window.acked(*held.session.acked().borrow());
         let window = self.window.room()?;
         Some(Room {
@@ -318,7 +341,9 @@ impl Subscription {
         let until = Instant::now() + self.limits.linger;
         let full = self.reader.cursor();
         let enough = i64::try_from(self.limits.group_events).unwrap_or(i64::MAX);
-        let filled = self.tip.wait_for(|tip| tip.frontier.distance_from(full) >= enough);
+        let filled = self
+            .tip
+            .wait_for(|tip| tip.frontier.distance_from(full) >= enough);
         let _ = timeout(until - Instant::now(), filled).await;
     }
 
@@ -336,7 +361,9 @@ impl Subscription {
             },
             _ => self.reader.read(room).await?,
         };
-        let Found::Selection(selection) = found else { return Ok(None) };
+        let Found::Selection(selection) = found else {
+            return Ok(None);
+        };
         if matches!(self.claim, Claim::Live) && selection.published() > 0 {
             self.passed = Some(selection.published());
         }
@@ -359,9 +386,14 @@ impl Subscription {
         self.sent = selection.reached();
         self.note_delivery(&selection);
         if matches!(self.claim, Claim::Held(_)) {
-            self.window.sent(selection.reached(), selection.count(), selection.bytes());
+            self.window
+                .sent(selection.reached(), selection.count(), selection.bytes());
         }
-        Some(Group { seq, selection, skipped })
+        Some(Group {
+            seq,
+            selection,
+            skipped,
+        })
     }
 
     /// An empty group for filtered progress, instead of a heartbeat.
@@ -376,7 +408,11 @@ impl Subscription {
         self.seq += 1;
         self.sent = reached;
         self.window.sent(reached, 0, 0);
-        Some(Delivery::Group(Group { seq, selection: Selection::at(reached), skipped: 0 }))
+        Some(Delivery::Group(Group {
+            seq,
+            selection: Selection::at(reached),
+            skipped: 0,
+        }))
     }
 
     fn heartbeat(&mut self) -> Delivery {
@@ -389,7 +425,11 @@ impl Subscription {
     }
 
     fn announce_end(&mut self) -> Delivery {
-        let grace = if self.window.is_empty() { Duration::ZERO } else { ENDING_GRACE };
+        let grace = if self.window.is_empty() {
+            Duration::ZERO
+        } else {
+            ENDING_GRACE
+        };
         self.phase = Phase::Ending(Instant::now() + grace);
         Delivery::Ending { grace }
     }
@@ -409,7 +449,9 @@ impl Subscription {
     }
 
     fn check_session(&self) -> Result<(), Error> {
-        let Claim::Held(held) = &self.claim else { return Ok(()) };
+        let Claim::Held(held) = &self.claim else {
+            return Ok(());
+        };
         let end = held.session.end();
         let end = end.borrow();
         end.as_ref().map_or(Ok(()), |error| Err(error.clone()))
@@ -432,7 +474,7 @@ impl Subscription {
         };
         metrics::counter!(telemetry::EVENTS_DELIVERED, "mode" => mode)
             .increment(selection.count() as u64);
-        if let Some(settled_at) = selection.slices().first().and_then(|slice| slice.settled_at()) {
+        if let Some(settled_at) = selection.slices().first().and_then(Slice::settled_at) {
             metrics::histogram!(telemetry::DELIVERY_SECONDS)
                 .record(settled_at.elapsed().as_secs_f64());
         }
@@ -442,7 +484,9 @@ impl Subscription {
         tracing::debug!(%error, session = %self.id, "subscription ended");
         if let (Claim::Held(held), Error::EventUnreadable { .. }) = (&self.claim, error) {
             tracing::error!(%error, consumer = %held.key, "consumer is blocked");
-            self.engine.sessions.note_problem(&held.key, error.to_string());
+            self.engine
+                .sessions
+                .note_problem(&held.key, error.to_string());
         }
     }
 }
@@ -450,7 +494,9 @@ impl Subscription {
 impl Drop for Subscription {
     fn drop(&mut self) {
         metrics::gauge!(telemetry::STREAMS_OPEN).decrement(1);
-        self.engine.open_streams.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+        self.engine
+            .open_streams
+            .fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
     }
 }
 
@@ -478,7 +524,10 @@ impl Engine {
     /// Opens a session, unless another one is open and respected.
     pub(super) async fn claim(self: &Arc<Self>, session: &NewSession) -> Result<Claimed, Error> {
         let open = || async {
-            self.store.open_session(session).await.map_err(|error| self.tailer.failed(error))
+            self.store
+                .open_session(session)
+                .await
+                .map_err(|error| self.tailer.failed(error))
         };
         let mut opening = open().await?;
         // The session in the way may have ended here a moment ago.
@@ -486,14 +535,23 @@ impl Engine {
             opening = open().await?;
         }
         match opening {
-            Opening::Unknown => Err(Error::NotRegistered { consumer: session.key.ident() }),
+            Opening::Unknown => Err(Error::NotRegistered {
+                consumer: session.key.ident(),
+            }),
             Opening::Occupied(label) => Ok(Claimed::Occupied(label)),
             Opening::Opened(opened) => {
                 self.refuse_stopped(&opened).await?;
                 let entered = self.sessions.enter(&session.key, opened.epoch);
                 let key = session.key.clone();
-                let held = Held { engine: Arc::clone(self), session: entered, key };
-                Ok(Claimed::Held(held, self.readable_from(opened.position).await?))
+                let held = Held {
+                    engine: Arc::clone(self),
+                    session: entered,
+                    key,
+                };
+                Ok(Claimed::Held(
+                    held,
+                    self.readable_from(opened.position).await?,
+                ))
             }
         }
     }

@@ -106,7 +106,9 @@ impl TailerHandle {
     /// Makes the tailer follow for as long as the guard lives.
     pub(super) fn listen(self: &Arc<Self>) -> Listening {
         self.listeners.fetch_add(1, Ordering::AcqRel);
-        Listening { tailer: Arc::clone(self) }
+        Listening {
+            tailer: Arc::clone(self),
+        }
     }
 
     /// Waits until the frontier was proven anew, by a look at the database
@@ -121,7 +123,9 @@ impl TailerHandle {
         );
         match answered.await {
             Ok(Ok(proven)) if !proven.failed => Ok(()),
-            _ => Err(Error::Database { effect: Effect::None }),
+            _ => Err(Error::Database {
+                effect: Effect::None,
+            }),
         }
     }
 
@@ -141,12 +145,17 @@ impl TailerHandle {
 
     /// What an operator should know about the stream as a whole.
     pub(super) fn problem(&self) -> Option<String> {
-        self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.problem
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Notes what an audit found, loudly if something was lost.
     pub(super) fn note_audit(&self, audit: &Audit) {
-        let Some(lost) = audit.lost_above_head else { return };
+        let Some(lost) = audit.lost_above_head else {
+            return;
+        };
         metrics::counter!(telemetry::RESTORES_DETECTED).increment(1);
         let problem = format!(
             "ids up to {lost} were known but the highest id is {}: the database was restored from \
@@ -258,8 +267,14 @@ impl Tailer {
                 self.forget();
             }
         }
-        let state = if failed { DatabaseState::Away } else { DatabaseState::Working };
-        self.handle.state.send_if_modified(|old| std::mem::replace(old, state) != state);
+        let state = if failed {
+            DatabaseState::Away
+        } else {
+            DatabaseState::Working
+        };
+        self.handle
+            .state
+            .send_if_modified(|old| std::mem::replace(old, state) != state);
         self.handle.proven.send_replace(Proven { ticket, failed });
         if !failed && self.last_save.elapsed() > SAVE_INTERVAL {
             self.save_frontier().await;
@@ -274,7 +289,11 @@ impl Tailer {
             self.jump().await?;
             self.following = listened_to;
         }
-        if self.following { self.follow().await } else { Ok(()) }
+        if self.following {
+            self.follow().await
+        } else {
+            Ok(())
+        }
     }
 
     /// Moves the frontier without reading what nobody follows.
@@ -293,7 +312,10 @@ impl Tailer {
     /// Publishes everything that is settled by now.
     async fn follow(&mut self) -> Result<(), store::Error> {
         loop {
-            let read = self.tail.read(self.tracker.scanned(), self.tracker.gaps()).await?;
+            let read = self
+                .tail
+                .read(self.tracker.scanned(), self.tracker.gaps())
+                .await?;
             let (head, more) = (read.head, read.more);
             self.check_head(head)?;
             let events = self.tracker.take(read);
@@ -326,7 +348,9 @@ impl Tailer {
             self.store.reconnect().await?;
             self.store.audit(known).await
         };
-        let audit = outcome.await.inspect_err(|_| self.handle.lost.store(true, Ordering::Release))?;
+        let audit = outcome
+            .await
+            .inspect_err(|_| self.handle.lost.store(true, Ordering::Release))?;
         metrics::counter!(telemetry::DATABASE_RECONNECTS).increment(1);
         tracing::warn!(frontier = %audit.frontier, head = %audit.head, "database opened anew");
         self.handle.note_audit(&audit);

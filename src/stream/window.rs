@@ -24,14 +24,23 @@ struct Sent {
 
 impl Window {
     pub(super) fn new(max_events: usize, max_bytes: usize) -> Self {
-        Self { groups: VecDeque::new(), events: 0, bytes: 0, max_events, max_bytes }
+        Self {
+            groups: VecDeque::new(),
+            events: 0,
+            bytes: 0,
+            max_events,
+            max_bytes,
+        }
     }
 
     /// What may be sent now; `None` before an ack. A window with nothing in
     /// flight takes one event whatever its size.
     pub(super) fn room(&self) -> Option<Room> {
         if self.groups.is_empty() {
-            return Some(Room { events: self.max_events, bytes: self.max_bytes });
+            return Some(Room {
+                events: self.max_events,
+                bytes: self.max_bytes,
+            });
         }
         let events = self.max_events.saturating_sub(self.events);
         let bytes = self.max_bytes.saturating_sub(self.bytes);
@@ -42,7 +51,11 @@ impl Window {
     /// Something was sent.
     pub(super) fn sent(&mut self, last_id: EventId, events: usize, bytes: usize) {
         let events = events.max(1);
-        self.groups.push_back(Sent { last_id, events, bytes });
+        self.groups.push_back(Sent {
+            last_id,
+            events,
+            bytes,
+        });
         self.events += events;
         self.bytes += bytes;
     }
@@ -77,7 +90,10 @@ mod tests {
         window.sent(id(3), 1, 10);
         assert!(window.room().is_none());
         window.acked(id(1));
-        assert!(window.room().is_none(), "an ack inside a group opens nothing yet");
+        assert!(
+            window.room().is_none(),
+            "an ack inside a group opens nothing yet"
+        );
         window.acked(id(2));
         assert_eq!(window.room().map(|room| room.events), Some(2));
         window.acked(id(3));

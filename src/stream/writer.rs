@@ -45,25 +45,31 @@ impl Lane for AddLane {
     type Answer = IdRuns;
 
     fn weight(request: &Append) -> (usize, usize) {
-        let bytes = request.events.iter().map(|event| event.data.as_str().len() + Event::OVERHEAD);
+        let bytes = request
+            .events
+            .iter()
+            .map(|event| event.data.as_str().len() + Event::OVERHEAD);
         (request.events.len(), bytes.sum())
     }
 
-    async fn commit(
-        &mut self,
-        requests: Vec<Append>,
-    ) -> Result<Vec<Result<IdRuns, Error>>, Error> {
+    async fn commit(&mut self, requests: Vec<Append>) -> Result<Vec<Result<IdRuns, Error>>, Error> {
         let begun = Instant::now();
         let events: usize = requests.iter().map(|request| request.events.len()).sum();
-        let outcomes =
-            self.store.append(&requests).await.map_err(|error| self.tailer.failed(error))?;
+        let outcomes = self
+            .store
+            .append(&requests)
+            .await
+            .map_err(|error| self.tailer.failed(error))?;
         self.tailer.committed();
         metrics::histogram!(telemetry::ADD_SECONDS).record(begun.elapsed().as_secs_f64());
         #[expect(clippy::cast_precision_loss, reason = "a batch is small")]
         metrics::histogram!(telemetry::ADD_BATCH_EVENTS).record(events as f64);
         let added = outcomes.iter().flatten().flat_map(IdRuns::iter).count();
         metrics::counter!(telemetry::EVENTS_ADDED).increment(added as u64);
-        Ok(outcomes.into_iter().map(|outcome| outcome.map_err(Error::from)).collect())
+        Ok(outcomes
+            .into_iter()
+            .map(|outcome| outcome.map_err(Error::from))
+            .collect())
     }
 }
 
@@ -71,7 +77,9 @@ impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::RequestIdReused => Self::RequestIdReused,
-            Refusal::Data(_) => Self::EventRefused { reason: refusal.to_string() },
+            Refusal::Data(_) => Self::EventRefused {
+                reason: refusal.to_string(),
+            },
         }
     }
 }

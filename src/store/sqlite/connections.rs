@@ -52,7 +52,10 @@ const CHECKPOINT_PAGES: &str = "4000";
 impl Connections {
     pub(super) async fn open(options: Arc<SqliteOptions>) -> Result<Self, Error> {
         let pools = Pools::open(&options, true).await?;
-        Ok(Self { options, current: RwLock::new(pools) })
+        Ok(Self {
+            options,
+            current: RwLock::new(pools),
+        })
     }
 
     /// Makes new connections to whatever file is at the path now.
@@ -75,7 +78,10 @@ impl Connections {
     pub(super) async fn begin(&self) -> Result<WriteTx<'_>, Error> {
         let pools = self.pools();
         match pools.write.begin_with("BEGIN IMMEDIATE").await {
-            Ok(tx) => Ok(WriteTx { connections: self, tx }),
+            Ok(tx) => Ok(WriteTx {
+                connections: self,
+                tx,
+            }),
             Err(error) => {
                 if is_read_only(&error) {
                     reopen_writer(&pools.write).await;
@@ -87,15 +93,26 @@ impl Connections {
 
     /// A connection for reading.
     pub(super) async fn read(&self) -> Result<PoolConnection<Sqlite>, Error> {
-        self.pools().read.acquire().await.map_err(|error| unavailable(&error))
+        self.pools()
+            .read
+            .acquire()
+            .await
+            .map_err(|error| unavailable(&error))
     }
 
     /// Whether the connections still lead to the file at the path.
     pub(super) fn check_file(&self, effect: Effect) -> Result<(), Error> {
-        let opened = self.current.read().unwrap_or_else(PoisonError::into_inner).file;
+        let opened = self
+            .current
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .file;
         match FileIdentity::of(&self.options.path) {
             Ok(now) if now == opened => Ok(()),
-            Ok(_) => Err(Error::Lost { effect, cause: "the database file was replaced".into() }),
+            Ok(_) => Err(Error::Lost {
+                effect,
+                cause: "the database file was replaced".into(),
+            }),
             Err(error) => Err(Error::Lost {
                 effect,
                 cause: format!("the database file is gone: {error}"),
@@ -104,7 +121,10 @@ impl Connections {
     }
 
     fn pools(&self) -> Pools {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.current
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
@@ -123,7 +143,10 @@ impl Pools {
                 .acquire_timeout(options.busy_timeout + QUEUE_TIMEOUT)
                 .test_before_acquire(false)
         };
-        let write = pool().max_connections(1).connect_with(connect.clone()).await;
+        let write = pool()
+            .max_connections(1)
+            .connect_with(connect.clone())
+            .await;
         let write = write.map_err(|error| cannot_open(options, &error))?;
         let file = FileIdentity::of(&options.path).map_err(|error| Error::Unavailable {
             effect: Effect::None,
@@ -154,12 +177,18 @@ impl WriteTx<'_> {
     }
 
     pub(super) async fn rollback(self) -> Result<(), Error> {
-        self.tx.rollback().await.map_err(|error| unavailable(&error))
+        self.tx
+            .rollback()
+            .await
+            .map_err(|error| unavailable(&error))
     }
 
     /// Durable when it returns, and in the file that is at the path.
     pub(super) async fn commit(self) -> Result<(), Error> {
-        self.tx.commit().await.map_err(|error| commit_failed(&error))?;
+        self.tx
+            .commit()
+            .await
+            .map_err(|error| commit_failed(&error))?;
         self.connections.check_file(Effect::Unknown)
     }
 }
@@ -190,7 +219,10 @@ async fn reopen_writer(pool: &SqlitePool) {
 impl FileIdentity {
     fn of(path: &Path) -> std::io::Result<Self> {
         let metadata = std::fs::metadata(path)?;
-        Ok(Self { device: metadata.dev(), inode: metadata.ino() })
+        Ok(Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        })
     }
 }
 

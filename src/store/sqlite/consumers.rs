@@ -28,7 +28,9 @@ const COLUMNS: &str = "SELECT c.ident, c.last_evt_id, c.epoch,
 impl SqliteStore {
     pub(super) async fn read_consumer(&self, key: &ConsumerKey) -> Result<Option<Consumer>, Error> {
         let mut connection = self.connections.read().await?;
-        self.consumer_row(&mut connection, key).await.map_err(|error| unavailable(&error))
+        self.consumer_row(&mut connection, key)
+            .await
+            .map_err(|error| unavailable(&error))
     }
 
     pub(super) async fn consumer_row(
@@ -89,7 +91,10 @@ impl SqliteStore {
                 .bind(epoch)
                 .execute(&mut *tx)
                 .await?;
-            let made = self.consumer_row(&mut tx, key).await?.ok_or(sqlx::Error::RowNotFound)?;
+            let made = self
+                .consumer_row(&mut tx, key)
+                .await?
+                .ok_or(sqlx::Error::RowNotFound)?;
             Ok((made, true))
         }
         .await;
@@ -102,8 +107,10 @@ impl SqliteStore {
         const REMOVE: &str = "DELETE FROM evt_consumers WHERE ident = ?1";
         let mut tx = self.connections.begin().await?;
         let outcome: Result<_, sqlx::Error> = async {
-            let removed =
-                sqlx::query(self.sql(REMOVE)).bind(key.ident()).execute(&mut *tx).await?;
+            let removed = sqlx::query(self.sql(REMOVE))
+                .bind(key.ident())
+                .execute(&mut *tx)
+                .await?;
             self.forget_session(&mut tx, key).await?;
             self.lift_stop(&mut tx, key).await?;
             // A later registration must not have an epoch of before.
@@ -199,7 +206,9 @@ impl SqliteStore {
             .bind(self.stream())
             .fetch_optional(&mut *tx)
             .await?;
-        let Some(row) = row else { return Ok(Advanced::Unknown) };
+        let Some(row) = row else {
+            return Ok(Advanced::Unknown);
+        };
         let (position, epoch, stopped): (i64, i64, bool) =
             (row.get("last_evt_id"), row.get("epoch"), row.get("stopped"));
         Ok(match one.epoch {
@@ -223,16 +232,30 @@ impl SqliteStore {
         let stream = self.stream();
         let mut tx = self.connections.begin().await?;
         let audit: Result<_, sqlx::Error> = async {
-            let row = sqlx::query(self.sql(ENDS)).bind(stream).fetch_one(&mut *tx).await?;
+            let row = sqlx::query(self.sql(ENDS))
+                .bind(stream)
+                .fetch_one(&mut *tx)
+                .await?;
             let head: i64 = row.get("head");
             let saved = row.get::<Option<i64>, _>("frontier").unwrap_or(0);
             let position = row.get::<Option<i64>, _>("position").unwrap_or(0);
             let highest = known.get().max(saved).max(position);
             if highest > head {
-                sqlx::query(self.sql(STOP)).bind(stream).bind(head).execute(&mut *tx).await?;
-                sqlx::query(LOWER).bind(stream).bind(head).execute(&mut *tx).await?;
+                sqlx::query(self.sql(STOP))
+                    .bind(stream)
+                    .bind(head)
+                    .execute(&mut *tx)
+                    .await?;
+                sqlx::query(LOWER)
+                    .bind(stream)
+                    .bind(head)
+                    .execute(&mut *tx)
+                    .await?;
             }
-            let stopped = sqlx::query_scalar(STOPPED).bind(stream).fetch_all(&mut *tx).await?;
+            let stopped = sqlx::query_scalar(STOPPED)
+                .bind(stream)
+                .fetch_all(&mut *tx)
+                .await?;
             Ok(Audit {
                 frontier: EventId::stored(saved.min(head)),
                 head: EventId::stored(head),
@@ -252,7 +275,10 @@ impl SqliteStore {
         const NEXT: &str = "UPDATE evt_stream
             SET epoch = max(epoch + 1, CAST(unixepoch('subsec') * 1000 AS INTEGER))
             WHERE stream = ?1 RETURNING epoch";
-        sqlx::query_scalar(NEXT).bind(self.stream()).fetch_one(tx).await
+        sqlx::query_scalar(NEXT)
+            .bind(self.stream())
+            .fetch_one(tx)
+            .await
     }
 
     async fn lift_stop(
@@ -261,14 +287,21 @@ impl SqliteStore {
         key: &ConsumerKey,
     ) -> Result<(), sqlx::Error> {
         const LIFT: &str = "DELETE FROM evt_stopped WHERE stream = ?1 AND ident = ?2";
-        sqlx::query(LIFT).bind(self.stream()).bind(key.ident()).execute(tx).await?;
+        sqlx::query(LIFT)
+            .bind(self.stream())
+            .bind(key.ident())
+            .execute(tx)
+            .await?;
         Ok(())
     }
 }
 
 /// `None` for an ident that no service of this kind wrote.
 fn consumer(row: &SqliteRow) -> Option<Consumer> {
-    let moment = |column: &str| row.get::<Option<i64>, _>(column).map(Moment::from_unix_millis);
+    let moment = |column: &str| {
+        row.get::<Option<i64>, _>(column)
+            .map(Moment::from_unix_millis)
+    };
     let label: Option<&str> = row.get("label");
     Some(Consumer {
         key: ConsumerKey::from_ident(row.get("ident"))?,

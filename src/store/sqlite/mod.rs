@@ -67,7 +67,10 @@ impl SqliteStore {
     pub async fn open(options: SqliteOptions) -> Result<Self, Error> {
         let options = Arc::new(options);
         let connections = Arc::new(Connections::open(Arc::clone(&options)).await?);
-        let store = Self { options, connections };
+        let store = Self {
+            options,
+            connections,
+        };
         store.prepare_schema().await?;
         Ok(store)
     }
@@ -79,7 +82,12 @@ impl SqliteStore {
     pub async fn pending_steps(options: SqliteOptions) -> Result<Vec<&'static str>, Error> {
         let options = Arc::new(options);
         let connections = Arc::new(Connections::open(Arc::clone(&options)).await?);
-        let pending = Self { options, connections }.pending().await?;
+        let pending = Self {
+            options,
+            connections,
+        }
+        .pending()
+        .await?;
         Ok(pending.into_iter().map(|step| step.name).collect())
     }
 

@@ -42,7 +42,9 @@ impl SqliteStore {
             Err(error) if is_data_error(&error) => {
                 tx.rollback().await?;
                 tx = self.connections.begin().await?;
-                self.append_apart(&mut tx, requests).await.map_err(|error| unavailable(&error))?
+                self.append_apart(&mut tx, requests)
+                    .await
+                    .map_err(|error| unavailable(&error))?
             }
             Err(error) => return Err(unavailable(&error)),
         };
@@ -140,7 +142,9 @@ impl SqliteStore {
             "SELECT hash, ids FROM evt_requests WHERE stream = ?1 AND user = ?2 AND request = ?3";
         let mut known = KnownRequests::default();
         for request in requests {
-            let Some(request_id) = request.request_id else { continue };
+            let Some(request_id) = request.request_id else {
+                continue;
+            };
             let row = sqlx::query(KNOWN)
                 .bind(self.stream())
                 .bind(request.user.as_str())
@@ -149,7 +153,9 @@ impl SqliteStore {
                 .await?;
             if let Some(row) = row {
                 let ids = IdRuns::from_text(row.get("ids")).unwrap_or_default();
-                known.stored.insert((request.user.clone(), request_id), (row.get("hash"), ids));
+                known
+                    .stored
+                    .insert((request.user.clone(), request_id), (row.get("hash"), ids));
             }
         }
         if !requests.iter().all(|request| request.request_id.is_none()) {
@@ -164,9 +170,12 @@ impl SqliteStore {
         request: &Append,
         ids: &IdRuns,
     ) -> Result<(), sqlx::Error> {
-        const REMEMBER: &str = "INSERT INTO evt_requests (stream, user, request, hash, ids, expires)
+        const REMEMBER: &str =
+            "INSERT INTO evt_requests (stream, user, request, hash, ids, expires)
             VALUES (?1, ?2, ?3, ?4, ?5, unixepoch() + ?6)";
-        let Some(request_id) = request.request_id else { return Ok(()) };
+        let Some(request_id) = request.request_id else {
+            return Ok(());
+        };
         let window = i64::try_from(self.options.common.request_window.as_secs());
         sqlx::query(REMEMBER)
             .bind(self.stream())
@@ -184,7 +193,11 @@ impl SqliteStore {
         const PURGE: &str = "DELETE FROM evt_requests WHERE stream = ?1 AND (user, request) IN
             (SELECT user, request FROM evt_requests
              WHERE stream = ?1 AND expires < unixepoch() ORDER BY expires LIMIT ?2)";
-        sqlx::query(PURGE).bind(self.stream()).bind(PURGE_ROWS).execute(&mut *tx).await?;
+        sqlx::query(PURGE)
+            .bind(self.stream())
+            .bind(PURGE_ROWS)
+            .execute(&mut *tx)
+            .await?;
         Ok(())
     }
 
@@ -217,7 +230,11 @@ impl SqliteStore {
                 FROM chosen CROSS JOIN evt_queue USING (id) WHERE before < ?7) AS event
             ORDER BY event.id";
         // Without a filter a row more than a page is nobody's business.
-        let rows_at_most = if span.want.is_all() { span.max_events } else { limits::SCAN_ROWS };
+        let rows_at_most = if span.want.is_all() {
+            span.max_events
+        } else {
+            limits::SCAN_ROWS
+        };
         let mut connection = self.connections.read().await?;
         let rows = sqlx::query(self.sql(PAGE))
             .bind(self.stream())
@@ -272,14 +289,18 @@ struct KnownRequests {
 impl KnownRequests {
     /// Whether `request`, at `index` of its batch, repeats an earlier one.
     fn claims(&mut self, request: &Append, index: usize) -> bool {
-        let Some(request_id) = request.request_id else { return false };
+        let Some(request_id) = request.request_id else {
+            return false;
+        };
         let name = (request.user.clone(), request_id);
         self.stored.contains_key(&name) || *self.first_use.entry(name).or_insert(index) != index
     }
 
     fn answer_repeats(&self, requests: &[Append], outcomes: &mut Outcomes) {
         for (index, request) in requests.iter().enumerate() {
-            let Some(request_id) = request.request_id else { continue };
+            let Some(request_id) = request.request_id else {
+                continue;
+            };
             let name = (request.user.clone(), request_id);
             let (hash, ids) = match (self.stored.get(&name), self.first_use.get(&name)) {
                 (Some((hash, ids)), _) => (hash.clone(), Ok(ids.clone())),
@@ -289,7 +310,11 @@ impl KnownRequests {
                 _ => continue,
             };
             let same = hash == request.content_hash();
-            outcomes[index] = if same { ids } else { Err(Refusal::RequestIdReused) };
+            outcomes[index] = if same {
+                ids
+            } else {
+                Err(Refusal::RequestIdReused)
+            };
         }
     }
 }
@@ -311,20 +336,31 @@ fn collect_span(span: &Span<'_>, rows: &[SqliteRow]) -> ReadSpan {
     let Some(first) = rows.first() else {
         unreachable!("the row of `ends` is always there");
     };
-    let Bounds { head, discarded_to, .. } = bounds(first);
+    let Bounds {
+        head, discarded_to, ..
+    } = bounds(first);
     let found: i64 = first.get("found");
     let scan_end: Option<i64> = first.get("scan_end");
     let events: Vec<Event> = rows.iter().filter_map(event).collect();
 
     let delivered = i64::try_from(events.len()).unwrap_or(i64::MAX);
-    let cut = delivered < found || usize::try_from(found).is_ok_and(|found| found >= span.max_events);
+    let cut =
+        delivered < found || usize::try_from(found).is_ok_and(|found| found >= span.max_events);
     let through = match (events.last(), scan_end) {
         (Some(last), _) if cut => last.id,
         (_, Some(scan_end)) => EventId::stored(scan_end),
         _ => span.through.min(head).max(span.after),
     };
-    let page = Page { events, through, discarded_to };
-    ReadSpan { page, head, more: cut || scan_end.is_some() }
+    let page = Page {
+        events,
+        through,
+        discarded_to,
+    };
+    ReadSpan {
+        page,
+        head,
+        more: cut || scan_end.is_some(),
+    }
 }
 
 /// Ids are dense in SQLite, so what is below the oldest row was discarded, be
@@ -354,7 +390,9 @@ fn event(row: &SqliteRow) -> Option<Event> {
         id: EventId::stored(id),
         kind: kind.unwrap_or_default(),
         data: data.unwrap_or_default(),
-        ts: row.get::<Option<i64>, _>("millis").map(Moment::from_unix_millis),
+        ts: row
+            .get::<Option<i64>, _>("millis")
+            .map(Moment::from_unix_millis),
         fault,
     })
 }
@@ -380,7 +418,10 @@ impl SqliteTail {
 impl Tail for SqliteTail {
     async fn frontier(&mut self, _known: EventId) -> Result<Proof, Error> {
         let head = self.store.read_bounds().await?.head;
-        Ok(Proof { frontier: head, head })
+        Ok(Proof {
+            frontier: head,
+            head,
+        })
     }
 
     async fn read(&mut self, after: EventId, _gaps: &[IdRange]) -> Result<TailRead, Error> {

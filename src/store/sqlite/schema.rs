@@ -22,7 +22,8 @@ impl SqliteStore {
     pub(super) async fn pending(&self) -> Result<Vec<&'static Step>, Error> {
         const HAS_TABLE: &str =
             "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'evt_migrations'";
-        const APPLIED: &str = "SELECT version FROM evt_migrations WHERE stream = ?1 ORDER BY version";
+        const APPLIED: &str =
+            "SELECT version FROM evt_migrations WHERE stream = ?1 ORDER BY version";
         let mut connection = self.connections.read().await?;
         let has_table: i64 = sqlx::query_scalar(HAS_TABLE)
             .fetch_one(&mut *connection)
@@ -37,7 +38,10 @@ impl SqliteStore {
                 .await
                 .map_err(|error| connections::unavailable(&error))?
         };
-        Ok(SQLITE.iter().filter(|step| !applied.contains(&step.version)).collect())
+        Ok(SQLITE
+            .iter()
+            .filter(|step| !applied.contains(&step.version))
+            .collect())
     }
 
     async fn apply(&self, step: &Step) -> Result<(), Error> {
@@ -62,8 +66,15 @@ impl SqliteStore {
         // Another process may have been faster.
         if recorded.rows_affected() == 1 {
             let sql = self.options.common.names.apply(step.sql).into_owned();
-            sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *tx).await.map_err(failed)?;
-            tracing::info!(step = step.name, stream = self.stream(), "migration applied");
+            sqlx::raw_sql(AssertSqlSafe(sql))
+                .execute(&mut *tx)
+                .await
+                .map_err(failed)?;
+            tracing::info!(
+                step = step.name,
+                stream = self.stream(),
+                "migration applied"
+            );
         }
         tx.commit().await
     }

@@ -15,7 +15,10 @@ const FORGET_AFTER_LAPSES: i64 = 10;
 impl SqliteStore {
     pub(super) async fn insert_session(&self, session: &NewSession) -> Result<Opening, Error> {
         let mut tx = self.connections.begin().await?;
-        let opening = self.try_open(&mut tx, session).await.map_err(|error| unavailable(&error))?;
+        let opening = self
+            .try_open(&mut tx, session)
+            .await
+            .map_err(|error| unavailable(&error))?;
         tx.commit().await?;
         Ok(opening)
     }
@@ -84,7 +87,11 @@ impl SqliteStore {
         key: &ConsumerKey,
     ) -> Result<(), sqlx::Error> {
         const FORGET: &str = "DELETE FROM evt_sessions WHERE stream = ?1 AND ident = ?2";
-        sqlx::query(FORGET).bind(self.stream()).bind(key.ident()).execute(tx).await?;
+        sqlx::query(FORGET)
+            .bind(self.stream())
+            .bind(key.ident())
+            .execute(tx)
+            .await?;
         Ok(())
     }
 
@@ -123,12 +130,14 @@ impl SqliteStore {
             .bind(key.ident())
             .fetch_optional(tx)
             .await?;
-        let Some(row) = row else { return Ok(Standing::Stale(0)) };
+        let Some(row) = row else {
+            return Ok(Standing::Stale(0));
+        };
         let current: i64 = row.get("epoch");
         Ok(match row.get::<Option<i64>, _>("session_epoch") {
-            Some(session) if session == epoch && current == epoch => {
-                Standing::Current { acked: EventId::stored(row.get("acked")) }
-            }
+            Some(session) if session == epoch && current == epoch => Standing::Current {
+                acked: EventId::stored(row.get("acked")),
+            },
             Some(session) if session > epoch && current == session => Standing::TakenOver,
             _ => Standing::Stale(current),
         })

@@ -1,0 +1,225 @@
+//! The composition root: a configuration becomes a running service.
+//!
+//! Everything is built here in the order in which it depends on each other and
+//! ended in the reverse one: readiness off, fronts drained, engine stopped,
+//! store closed, all under one deadline (`lifecycle`).
+
+use std::{pin::Pin, sync::Arc};
+
+use anyhow::Context as _;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tonic_health::server::HealthReporter;
+
+use crate::{
+    config::{Config, Db, DbUrl},
+    grpc::{self, Features},
+    http::{self, Scrape, Sources},
+    lifecycle::{Lifecycle, Readiness},
+    limits,
+    listen::{Guards, Listener},
+    store::{
+        self, Names, Options, Store,
+        sqlite::{SqliteOptions, SqliteStore},
+    },
+    stream::{DatabaseState, EventStream, PollIntervals, PushLimits, SessionTiming, Settings},
+    telemetry,
+};
+
+/// Serves until a signal or a failure; returns after everything was closed.
+///
+/// # Errors
+/// What kept it from starting, or the task that failed.
+pub async fn serve(config: Config) -> anyhow::Result<()> {
+    let metrics = telemetry::install_metrics()?;
+    let life = Lifecycle::new();
+    let store = open(&config).await?;
+    let stream = EventStream::start(
+        Arc::clone(&store),
+        settings(&config),
+        &life.engine,
+        life.fronts.stopping(),
+    )
+    .await
+    .context("cannot read the stream")?;
+
+    let health = start_grpc(&config, &life, &stream)?;
+    start_http(&config, &life, &stream, &metrics)?;
+    life.engine.spawn(
+        "metrics",
+        telemetry::upkeep(metrics, life.engine.stopping()),
+    );
+    life.set_readiness(Readiness::Ready);
+    let life = Arc::new(life);
+    let report = report_health(
+        Arc::clone(&life),
+        stream.database(),
+        health,
+        life.fronts.stopping(),
+    );
+    life.engine.spawn("health", report);
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        database = store.kind(),
+        "ready"
+    );
+    life.run_until_signal(config.shutdown_deadline, async move {
+        store.close().await;
+        Ok(())
+    })
+    .await
+}
+
+fn start_grpc(
+    config: &Config,
+    life: &Lifecycle,
+    stream: &EventStream,
+) -> anyhow::Result<HealthReporter> {
+    let features = Features {
+        reflection: config.grpc.reflection,
+        web: config.grpc.web,
+    };
+    let (routes, health) = grpc::routes(stream.clone(), features)?;
+    let guards = Guards {
+        connections: config.grpc.max_connections,
+        ..Guards::default()
+    };
+    let listener = Listener::bind("grpc", &config.grpc.listen, guards)
+        .with_context(|| format!("grpc.listen: cannot listen on {}", config.grpc.listen))?;
+    tracing::info!(address = %listener.local_address()?, "listening for gRPC");
+    let (stopping, killed) = (life.fronts.stopping(), life.fronts.killed());
+    life.fronts
+        .spawn("grpc", listener.serve(routes, stopping, killed));
+    Ok(health)
+}
+
+fn start_http(
+    config: &Config,
+    life: &Lifecycle,
+    stream: &EventStream,
+    metrics: &PrometheusHandle,
+) -> anyhow::Result<()> {
+    let Some(address) = &config.http else {
+        return Ok(());
+    };
+    let sources = Sources {
+        readiness: life.readiness(),
+        metrics: metrics.clone(),
+        scrape: Arc::new(Gauges(stream.clone())),
+    };
+    let listener = Listener::bind("http", address, Guards::default())
+        .with_context(|| format!("http.listen: cannot listen on {address}"))?;
+    tracing::info!(address = %listener.local_address()?, "listening for HTTP");
+    let (stopping, killed) = (life.fronts.stopping(), life.fronts.killed());
+    life.fronts.spawn(
+        "http",
+        listener.serve(http::router(sources), stopping, killed),
+    );
+    Ok(())
+}
+
+/// Opens the database of a configuration, making or adopting its tables.
+///
+/// # Errors
+/// When it cannot be opened or is none that can be served.
+pub async fn open(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
+    let DbUrl::Sqlite(path) = &config.db.url;
+    let context = || format!("db.url: cannot use {}", path.display());
+    let store = SqliteStore::open(sqlite_options(config))
+        .await
+        .with_context(context)?;
+    Ok(Arc::new(store))
+}
+
+/// Steps of the schema that the database has not had.
+///
+/// # Errors
+/// When it cannot be read.
+pub async fn pending_steps(config: &Config) -> Result<Vec<&'static str>, store::Error> {
+    SqliteStore::pending_steps(sqlite_options(config)).await
+}
+
+fn sqlite_options(config: &Config) -> SqliteOptions {
+    let Db {
+        url: DbUrl::Sqlite(path),
+        synchronous,
+        busy_timeout,
+        ..
+    } = &config.db;
+    SqliteOptions {
+        path: path.clone(),
+        synchronous: *synchronous,
+        busy_timeout: *busy_timeout,
+        read_connections: config.db.read_connections,
+        common: Options {
+            names: Names {
+                queue: config.db.queue_table.clone(),
+                consumers: config.db.consumers_table.clone(),
+            },
+            request_window: config.stream.request_id_window,
+            session_lapse: config.stream.session_lapse,
+        },
+    }
+}
+
+fn settings(config: &Config) -> Settings {
+    let stream = &config.stream;
+    Settings {
+        intervals: PollIntervals {
+            active: stream.poll_active,
+            recent: stream.poll_recent,
+            idle: stream.poll_idle,
+        },
+        ring_bytes: stream.ring_bytes,
+        sessions: SessionTiming {
+            beat: stream.session_beat,
+            lapse: stream.session_lapse,
+        },
+        max_subscriptions: stream.max_subscriptions,
+        push: PushLimits {
+            in_flight_events: stream
+                .max_in_flight_events
+                .min(limits::DEFAULT_IN_FLIGHT_EVENTS),
+            in_flight_bytes: limits::DEFAULT_IN_FLIGHT_BYTES,
+            group_events: limits::MAX_GROUP_EVENTS,
+            group_bytes: limits::DEFAULT_GROUP_BYTES,
+            linger: std::time::Duration::ZERO,
+            heartbeat: stream.heartbeat,
+        },
+    }
+}
+
+/// Keeps readiness and `grpc.health.v1` in step with the database.
+async fn report_health(
+    life: Arc<Lifecycle>,
+    mut database: watch::Receiver<DatabaseState>,
+    health: HealthReporter,
+    draining: CancellationToken,
+) -> anyhow::Result<()> {
+    loop {
+        let working = *database.borrow_and_update() == DatabaseState::Working;
+        grpc::set_health(&health, working).await;
+        life.set_readiness(if working {
+            Readiness::Ready
+        } else {
+            Readiness::NotReady("the database does not answer".to_owned())
+        });
+        tokio::select! {
+            biased;
+            () = draining.cancelled() => break,
+            changed = database.changed() => changed?,
+        }
+    }
+    grpc::set_health(&health, false).await;
+    Ok(())
+}
+
+/// Gauges that are computed when Prometheus asks.
+struct Gauges(EventStream);
+
+impl Scrape for Gauges {
+    fn refresh(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(self.0.refresh_gauges())
+    }
+}

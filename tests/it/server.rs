@@ -1,0 +1,326 @@
+//! The program under test, as a process.
+//!
+//! `Server::start()` waits until the service says that it is ready; dropping a
+//! `Server` ends its process. What it logged is shown when a test fails.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{ExitStatus, Stdio},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futoin_eventstream::proto::{
+    admin_service_client::AdminServiceClient, gen_service_client::GenServiceClient,
+    poll_service_client::PollServiceClient, push_service_client::PushServiceClient,
+};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::{Child, Command},
+    sync::mpsc,
+    time::timeout,
+};
+use tonic::transport::{Channel, Endpoint};
+
+/// The program that `cargo test` has built.
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_eventstream");
+
+/// Nothing in a test takes this long unless it hangs.
+pub const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A service to start.
+pub struct Builder {
+    dir: Arc<TempDir>,
+    args: Vec<String>,
+    envs: Vec<(String, String)>,
+    wrapper: Vec<String>,
+}
+
+impl Builder {
+    /// One more argument of `serve`.
+    pub fn arg(mut self, arg: impl Into<String>) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+
+    /// One more environment variable.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.envs.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Serves the database of another server, as a second replica.
+    pub fn beside(mut self, other: &Server) -> Self {
+        self.dir = Arc::clone(&other.dir);
+        self
+    }
+
+    /// Runs the program through another one, such as `setpriv`.
+    pub fn through(mut self, wrapper: &[&str]) -> Self {
+        self.wrapper = wrapper.iter().map(|&part| part.to_owned()).collect();
+        self
+    }
+
+    /// Starts it and waits until it is ready.
+    pub async fn start(self) -> Server {
+        self.try_start().await.expect("the server becomes ready")
+    }
+
+    /// Starts it; what it logged if it ended instead of becoming ready.
+    pub async fn try_start(self) -> Result<Server, String> {
+        let mut child = self.command().spawn().expect("the program starts");
+        let (lines, mut first_lines) = mpsc::channel(64);
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let stderr = child.stderr.take().expect("stderr is piped");
+        let keep = Arc::clone(&log);
+        tokio::spawn(async move {
+            let mut stderr = BufReader::new(stderr).lines();
+            while let Ok(Some(line)) = stderr.next_line().await {
+                let _ = lines.try_send(line.clone());
+                keep.lock().expect("no panic inside").push(line);
+            }
+        });
+        let mut grpc = None;
+        let mut http = None;
+        loop {
+            let line = timeout(PATIENCE, first_lines.recv())
+                .await
+                .expect("it says something");
+            let Some(line) = line else {
+                return Err(log.lock().expect("no panic inside").join("\n"));
+            };
+            let Ok(entry) = serde_json::from_str::<serde_json::Value>(&line) else {
+                continue;
+            };
+            let address = || entry["address"].as_str().map(str::to_owned);
+            match entry["message"].as_str() {
+                Some("listening for gRPC") => grpc = address(),
+                Some("listening for HTTP") => http = address(),
+                Some("ready") => break,
+                _ => {}
+            }
+        }
+        let grpc = grpc.expect("gRPC is always served");
+        Ok(Server {
+            builder: self.clone_parts(),
+            dir: self.dir,
+            child,
+            grpc,
+            http,
+            log,
+        })
+    }
+
+    fn command(&self) -> Command {
+        let mut words = self.wrapper.clone();
+        words.push(PROGRAM.to_owned());
+        let mut command = Command::new(&words[0]);
+        command
+            .args(&words[1..])
+            .args(["serve", "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0"])
+            .args(["--log-format", "json", "--db"])
+            .arg(format!("sqlite:{}", database(self.dir.path()).display()))
+            .args(&self.args)
+            .envs(self.envs.iter().cloned())
+            .current_dir(self.dir.path())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        command
+    }
+
+    fn clone_parts(&self) -> (Vec<String>, Vec<(String, String)>, Vec<String>) {
+        (self.args.clone(), self.envs.clone(), self.wrapper.clone())
+    }
+}
+
+/// A running service.
+pub struct Server {
+    builder: (Vec<String>, Vec<(String, String)>, Vec<String>),
+    dir: Arc<TempDir>,
+    child: Child,
+    grpc: String,
+    http: Option<String>,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+fn database(dir: &Path) -> PathBuf {
+    dir.join("eventstream.db")
+}
+
+impl Server {
+    /// A service to start, in an empty directory.
+    pub fn builder() -> Builder {
+        let dir = tempfile::tempdir().expect("a temporary directory can be made");
+        Self::builder_in(Arc::new(dir))
+    }
+
+    /// A service to start in a directory that is there already.
+    pub fn builder_in(dir: Arc<TempDir>) -> Builder {
+        Builder {
+            dir,
+            args: Vec::new(),
+            envs: Vec::new(),
+            wrapper: Vec::new(),
+        }
+    }
+
+    /// A service in an empty directory, ready.
+    pub async fn start() -> Self {
+        Self::builder().start().await
+    }
+
+    /// `host:port` of gRPC.
+    pub fn grpc_address(&self) -> &str {
+        &self.grpc
+    }
+
+    /// `host:port` of HTTP.
+    pub fn http_address(&self) -> &str {
+        self.http.as_deref().expect("HTTP is served")
+    }
+
+    /// The database file.
+    pub fn database(&self) -> PathBuf {
+        database(self.dir.path())
+    }
+
+    /// The directory it runs in.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("it runs")
+    }
+
+    /// What it logged so far.
+    pub fn log(&self) -> Vec<String> {
+        self.log.lock().expect("no panic inside").clone()
+    }
+
+    /// A connection of its own.
+    pub async fn channel(&self) -> Channel {
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.grpc)).expect("an address");
+        endpoint
+            .connect()
+            .await
+            .expect("the server accepts connections")
+    }
+
+    /// Clients of all four services over one connection.
+    pub async fn clients(&self) -> Clients {
+        const MESSAGE: usize = 16 << 20;
+        let channel = self.channel().await;
+        Clients {
+            generate: GenServiceClient::new(channel.clone()).max_encoding_message_size(MESSAGE),
+            poll: PollServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE),
+            push: PushServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE),
+            admin: AdminServiceClient::new(channel),
+        }
+    }
+
+    /// Sends a signal by name, such as `TERM`, `KILL` or `STOP`.
+    pub fn signal(&self, name: &str) {
+        let status = std::process::Command::new("kill")
+            .args([format!("-{name}"), self.pid().to_string()])
+            .status()
+            .expect("kill is there");
+        assert!(status.success(), "signal {name} is sent");
+    }
+
+    /// Waits for its end.
+    pub async fn ended(&mut self) -> ExitStatus {
+        timeout(PATIENCE, self.child.wait())
+            .await
+            .expect("it ends")
+            .expect("it can be waited for")
+    }
+
+    /// Ends it as an operator does.
+    pub async fn terminate(mut self) -> ExitStatus {
+        self.signal("TERM");
+        self.ended().await
+    }
+
+    /// Ends it at once, as a crash does, and starts it again.
+    pub async fn crash_and_restart(mut self) -> Self {
+        self.signal("KILL");
+        self.ended().await;
+        self.again().start().await
+    }
+
+    /// The same service once more; end the old one first.
+    pub fn again(&self) -> Builder {
+        let (args, envs, wrapper) = self.builder.clone();
+        Builder {
+            dir: Arc::clone(&self.dir),
+            args,
+            envs,
+            wrapper,
+        }
+    }
+
+    /// Runs `sqlite3` on its database, as an application beside it.
+    pub fn sqlite(&self, sql: &str) -> String {
+        sqlite(&self.database(), sql)
+    }
+
+    /// Runs a subcommand of the program against it.
+    pub async fn cli(&self, args: &[&str]) -> std::process::Output {
+        let run = Command::new(PROGRAM)
+            .args(args)
+            .env("EVENTSTREAM_ADDR", &self.grpc)
+            .kill_on_drop(true)
+            .output();
+        timeout(PATIENCE, run)
+            .await
+            .expect("it ends")
+            .expect("it starts")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!(
+                "log of the server on {}:\n{}",
+                self.grpc,
+                self.log().join("\n")
+            );
+        }
+    }
+}
+
+/// Runs `sqlite3` on a file; its output.
+pub fn sqlite(file: &Path, sql: &str) -> String {
+    let output = std::process::Command::new("sqlite3")
+        .args(["-cmd", ".timeout 10000"])
+        .arg(file)
+        .arg(sql)
+        .output()
+        .expect("sqlite3 is installed");
+    assert!(
+        output.status.success(),
+        "{sql}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout)
+        .expect("text")
+        .trim_end()
+        .to_owned()
+}
+
+/// Clients of all four services.
+#[derive(Clone)]
+pub struct Clients {
+    /// `GenService`.
+    pub generate: GenServiceClient<Channel>,
+    /// `PollService`.
+    pub poll: PollServiceClient<Channel>,
+    /// `PushService`.
+    pub push: PushServiceClient<Channel>,
+    /// `AdminService`.
+    pub admin: AdminServiceClient<Channel>,
+}
