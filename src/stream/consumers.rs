@@ -88,6 +88,7 @@ impl EventStream {
         let consumer = key.ident();
         engine.sessions.fence(
             &key,
+            i64::MAX,
             Error::NotRegistered {
                 consumer: consumer.clone(),
             },
@@ -122,6 +123,7 @@ impl EventStream {
         })?;
         engine.sessions.fence(
             &key,
+            consumer.epoch,
             Error::StaleEpoch {
                 consumer: key.ident(),
                 given: before.epoch,

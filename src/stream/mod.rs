@@ -23,7 +23,10 @@ mod writer;
 
 use std::sync::{Arc, atomic::AtomicUsize};
 
-use tokio::sync::{Semaphore, watch};
+use tokio::{
+    sync::{Semaphore, watch},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -44,6 +47,7 @@ use crate::{
     lifecycle::Tasks,
     limits,
     store::{self, Append, Consumer, IdRuns, Store},
+    telemetry,
 };
 
 /// How a stream behaves.
@@ -154,14 +158,15 @@ impl EventStream {
         request_id: Option<Uuid>,
         events: Vec<NewEvent>,
     ) -> Result<IdRuns, Error> {
-        self.engine
-            .writer
-            .submit(Append {
-                user,
-                request_id,
-                events,
-            })
-            .await
+        let begun = Instant::now();
+        let append = Append {
+            user,
+            request_id,
+            events,
+        };
+        let ids = self.engine.writer.submit(append).await?;
+        metrics::histogram!(telemetry::ADD_SECONDS).record(begun.elapsed().as_secs_f64());
+        Ok(ids)
     }
 
     /// Whether the database works, and every change of it.

@@ -62,24 +62,22 @@ impl Lane for AckLane {
         let frontier = self.hub.tip().frontier;
         // Rule 2 of DESIGN §4: no position passes the frontier. Callers made
         // sure, but a reconnect may have set it back since.
-        if let Some(early) = requests.iter().find(|request| request.to > frontier) {
-            return Err(Error::NotSettled {
-                id: early.to,
-                frontier,
-            });
-        }
-        let outcomes = self
-            .store
-            .advance(frontier, &requests)
-            .await
-            .map_err(|error| self.tailer.failed(error))?;
+        let settled = |request: &&Advance| request.to <= frontier;
+        let moves: Vec<Advance> = requests.iter().filter(settled).cloned().collect();
+        let advanced = self.store.advance(frontier, &moves).await;
+        let advanced = advanced.map_err(|error| self.tailer.failed(error))?;
         #[expect(clippy::cast_precision_loss, reason = "a batch is small")]
         metrics::histogram!(telemetry::ACK_BATCH_SIZE).record(requests.len() as f64);
         metrics::counter!(telemetry::ACKS).increment(requests.len() as u64);
-        let named = outcomes.into_iter().zip(requests);
-        Ok(named
-            .map(|(outcome, request)| answer(outcome, &request))
-            .collect())
+        let mut advanced = advanced.into_iter().peekable();
+        let outcome = |request: &Advance| {
+            let id = request.to;
+            let outcome = advanced.next_if(|_| id <= frontier);
+            outcome.map_or(Err(Error::NotSettled { id, frontier }), |outcome| {
+                answer(outcome, request)
+            })
+        };
+        Ok(requests.iter().map(outcome).collect())
     }
 }
 

@@ -8,7 +8,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -65,11 +68,11 @@ pub(super) struct Session {
     epoch: i64,
     acked: watch::Sender<EventId>,
     end: watch::Sender<Option<Error>>,
-    stalled: std::sync::atomic::AtomicBool,
+    stalled: AtomicBool,
 }
 
-/// Between beats, while a full window may be waiting for acks that went to
-/// another replica.
+/// The first wait between beats while a full window may be waiting for acks
+/// that went to another replica; doubled up to the usual interval.
 const STALLED_BEAT: Duration = Duration::from_millis(100);
 
 /// Consumers whose delivery state is remembered for metrics and status.
@@ -92,8 +95,7 @@ impl Session {
 
     /// Tells that nothing can be sent before an ack.
     pub(super) fn set_stalled(&self, stalled: bool) {
-        self.stalled
-            .store(stalled, std::sync::atomic::Ordering::Relaxed);
+        self.stalled.store(stalled, Ordering::Relaxed);
     }
 
     fn credit(&self, acked: EventId) {
@@ -169,10 +171,10 @@ impl Sessions {
         self.changed.notify_one();
     }
 
-    /// Ends the consumer's session here, if there is one.
-    pub(super) fn fence(&self, key: &ConsumerKey, error: Error) {
+    /// Ends the consumer's session here, if there is one of before `epoch`.
+    pub(super) fn fence(&self, key: &ConsumerKey, epoch: i64, error: Error) {
         let session = self.registry().open.get(key).cloned();
-        if let Some(session) = session {
+        if let Some(session) = session.filter(|session| session.epoch < epoch) {
             session.finish(error);
         }
     }
@@ -259,35 +261,49 @@ impl Sessions {
     /// Beats while there are sessions, and removes the rows of ended ones.
     pub(super) async fn keep(self: Arc<Self>, stopping: CancellationToken) -> anyhow::Result<()> {
         let mut last_beat = Instant::now();
+        let mut stalled_beat = STALLED_BEAT;
         loop {
-            let due = last_beat + self.interval();
-            let any_open = !self.registry().open.is_empty();
+            let (any_open, any_stalled) = self.occupancy();
+            // Acks of a stalled session may be going to another replica.
+            stalled_beat = if any_stalled {
+                stalled_beat
+            } else {
+                STALLED_BEAT
+            };
+            let interval = if any_stalled {
+                stalled_beat
+            } else {
+                self.timing.beat
+            };
+            let due = last_beat + interval;
+            let next_look = (Instant::now() + STALLED_BEAT).min(due);
             tokio::select! {
                 biased;
                 () = stopping.cancelled() => break,
                 () = self.changed.notified() => {}
-                () = sleep_until(due), if any_open => {}
+                () = sleep_until(next_look), if any_open => {}
             }
             // A failure is logged; the rows lapse with the heartbeat anyway.
             let _ = self.flush().await;
             if !any_open {
                 last_beat = Instant::now();
-            } else if last_beat + self.interval() <= Instant::now() {
+            } else if due <= Instant::now() {
                 self.beat(&mut last_beat).await;
+                stalled_beat = (stalled_beat * 2).min(self.timing.beat);
             }
         }
         let _ = self.flush().await;
         Ok(())
     }
 
-    fn interval(&self) -> Duration {
-        let stalled =
-            |session: &Arc<Session>| session.stalled.load(std::sync::atomic::Ordering::Relaxed);
-        if self.registry().open.values().any(stalled) {
-            STALLED_BEAT
-        } else {
-            self.timing.beat
-        }
+    /// Whether any session is open, and whether any is stalled.
+    fn occupancy(&self) -> (bool, bool) {
+        let registry = self.registry();
+        let stalled = |session: &Arc<Session>| session.stalled.load(Ordering::Relaxed);
+        (
+            !registry.open.is_empty(),
+            registry.open.values().any(stalled),
+        )
     }
 
     async fn beat(&self, last_beat: &mut Instant) {

@@ -2,9 +2,6 @@
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
-use tokio::time::Instant;
-
 use super::{
     batch::{Batcher, Bounds, Lane},
     tailer::TailerHandle,
@@ -17,6 +14,7 @@ use crate::{
     store::{Append, IdRuns, Refusal, Store},
     telemetry,
 };
+use async_trait::async_trait;
 
 /// Callers' end of the writer.
 pub(super) type Writer = Batcher<AddLane>;
@@ -53,7 +51,6 @@ impl Lane for AddLane {
     }
 
     async fn commit(&mut self, requests: Vec<Append>) -> Result<Vec<Result<IdRuns, Error>>, Error> {
-        let begun = Instant::now();
         let events: usize = requests.iter().map(|request| request.events.len()).sum();
         let outcomes = self
             .store
@@ -61,7 +58,6 @@ impl Lane for AddLane {
             .await
             .map_err(|error| self.tailer.failed(error))?;
         self.tailer.committed();
-        metrics::histogram!(telemetry::ADD_SECONDS).record(begun.elapsed().as_secs_f64());
         #[expect(clippy::cast_precision_loss, reason = "a batch is small")]
         metrics::histogram!(telemetry::ADD_BATCH_EVENTS).record(events as f64);
         let added = outcomes.iter().flatten().flat_map(IdRuns::iter).count();
