@@ -70,6 +70,7 @@ install_cargo_deny() {
 
 from_debian git git
 from_debian sqlite3 sqlite3
+from_debian python3 python3
 install_buf
 install_grpcurl
 install_cargo_deny

@@ -177,6 +177,7 @@ fn settings(config: &Config) -> Settings {
             lapse: stream.session_lapse,
         },
         max_subscriptions: stream.max_subscriptions,
+        max_in_flight_events: stream.max_in_flight_events,
         push: PushLimits {
             in_flight_events: stream
                 .max_in_flight_events

@@ -64,7 +64,8 @@ impl PushService for Front {
 
 impl Front {
     fn push_limits(&self, request: &ReadyToReceiveRequest) -> Result<PushLimits, Error> {
-        let defaults = self.stream.push_defaults();
+        let settings = self.stream.settings();
+        let defaults = settings.push;
         let heartbeat = fields::wait(
             "heartbeat_interval",
             request.heartbeat_interval,
@@ -76,7 +77,7 @@ impl Front {
                 "max_in_flight_events",
                 request.max_in_flight_events,
                 defaults.in_flight_events,
-                limits::MAX_IN_FLIGHT_EVENTS,
+                settings.max_in_flight_events,
             )?,
             in_flight_bytes: fields::bound(
                 "max_in_flight_bytes",

@@ -63,6 +63,8 @@ pub struct Settings {
     pub max_subscriptions: usize,
     /// Limits of a subscription that asks for none.
     pub push: PushLimits,
+    /// The most unacknowledged events that a subscription may ask for.
+    pub max_in_flight_events: usize,
 }
 
 /// The stream. Cloning shares it.
@@ -175,10 +177,10 @@ impl EventStream {
         self.engine.tailer.database()
     }
 
-    /// Limits of a subscription that asks for none.
+    /// How the stream behaves.
     #[must_use]
-    pub fn push_defaults(&self) -> PushLimits {
-        self.engine.settings.push
+    pub fn settings(&self) -> &Settings {
+        &self.engine.settings
     }
 }
 

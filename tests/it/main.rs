@@ -9,5 +9,6 @@
 )]
 
 mod architecture;
+mod readme;
 mod round_trip;
 mod server;
