@@ -135,9 +135,10 @@ impl Hub {
             .send_if_modified(|old| std::mem::replace(old, tip) != tip);
     }
 
-    /// Moves to `frontier` without the events in between: nobody follows.
+    /// Moves to `frontier` without the events in between: nobody follows. The
+    /// tip goes first: a reader between the two sees a ring that has nothing
+    /// for it yet, not one that has left it behind a frontier it does not know.
     pub(super) fn jump(&self, frontier: EventId, head: EventId) {
-        self.ring().clear(frontier);
         let tip = Tip {
             frontier,
             head: head.max(frontier),
@@ -145,6 +146,7 @@ impl Hub {
         };
         self.tip
             .send_if_modified(|old| std::mem::replace(old, tip) != tip);
+        self.ring().clear(frontier);
     }
 
     /// Forgets everything: whoever reads must start over.

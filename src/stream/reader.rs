@@ -84,6 +84,7 @@ impl Reader {
     /// Reads from the hub, or one bounded page from the store.
     pub(super) async fn read(&mut self, room: Room) -> Result<Found, Error> {
         match self.follow(room)? {
+            Found::Behind { .. } if self.is_caught_up() => Ok(Found::CaughtUp),
             Found::Behind { .. } => {
                 let page = self.page(room).await?;
                 self.select(&[page], room)
