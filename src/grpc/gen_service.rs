@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Front, fields, server::gen_service_server::GenService, status};
+use super::{Front, fields, malformed, server::gen_service_server::GenService, status};
 use crate::{
     error::Error,
     event::EventId,
@@ -50,7 +50,11 @@ impl GenService for Front {
         let user = self.caller(&request)?;
         let mut batches = request.into_inner();
         let mut done = ImportEventsResponse::default();
-        while let Some(batch) = batches.message().await? {
+        let unread = |status: Status, done: &ImportEventsResponse| match malformed::fault(&status) {
+            Some(error) => import_failed(&error, done),
+            None => status,
+        };
+        while let Some(batch) = batches.message().await.map_err(|s| unread(s, &done))? {
             let added = async {
                 let events = fields::new_events(batch.events)?;
                 let request_id = fields::request_id(&batch.request_id)?;

@@ -88,7 +88,9 @@ pub fn routes(stream: EventStream, features: Features) -> anyhow::Result<(Router
                 .max_encoding_message_size(limits::MAX_MESSAGE_BYTES),
         )
         .add_service(
-            AdminServiceServer::new(front).max_encoding_message_size(limits::MAX_MESSAGE_BYTES),
+            AdminServiceServer::new(front)
+                .max_decoding_message_size(limits::MAX_MESSAGE_BYTES)
+                .max_encoding_message_size(limits::MAX_MESSAGE_BYTES),
         );
     if features.reflection {
         services

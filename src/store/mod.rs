@@ -86,8 +86,13 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<Vec<Standing>, Error>;
 
     /// Notes how far a session of another replica was acknowledged, so that its
-    /// window opens there.
-    async fn credit(&self, key: &ConsumerKey, epoch: i64, acked: EventId) -> Result<(), Error>;
+    /// window opens there; without an epoch that of whatever session is open.
+    async fn credit(
+        &self,
+        key: &ConsumerKey,
+        epoch: Option<i64>,
+        acked: EventId,
+    ) -> Result<(), Error>;
 
     /// Opens the database anew after [`Error::Lost`].
     async fn reconnect(&self) -> Result<(), Error>;

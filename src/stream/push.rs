@@ -148,7 +148,9 @@ impl EventStream {
         };
         let position = engine.positions.submit(advance).await?;
         let here = engine.sessions.credit(&key, epoch, last_id);
-        if let (false, Some(epoch)) = (here, epoch) {
+        // Without an epoch the session here may be one that another replica
+        // has taken over and that does not know it yet.
+        if !here || epoch.is_none() {
             let credited = engine.store.credit(&key, epoch, last_id).await;
             credited.map_err(|error| engine.tailer.failed(error))?;
         }

@@ -199,7 +199,12 @@ impl Store for SqliteStore {
         self.renew_heartbeat(replica, sessions).await
     }
 
-    async fn credit(&self, key: &ConsumerKey, epoch: i64, acked: EventId) -> Result<(), Error> {
+    async fn credit(
+        &self,
+        key: &ConsumerKey,
+        epoch: Option<i64>,
+        acked: EventId,
+    ) -> Result<(), Error> {
         self.credit_session(key, epoch, acked).await
     }
 

@@ -146,11 +146,11 @@ impl SqliteStore {
     pub(super) async fn credit_session(
         &self,
         key: &ConsumerKey,
-        epoch: i64,
+        epoch: Option<i64>,
         acked: EventId,
     ) -> Result<(), Error> {
         const CREDIT: &str = "UPDATE evt_sessions SET acked = ?4
-            WHERE stream = ?1 AND ident = ?2 AND epoch = ?3 AND acked < ?4";
+            WHERE stream = ?1 AND ident = ?2 AND (?3 IS NULL OR epoch = ?3) AND acked < ?4";
         let mut tx = self.connections.begin().await?;
         sqlx::query(CREDIT)
             .bind(self.stream())
