@@ -7,7 +7,9 @@
 //! stores' SQL.
 
 mod batch;
+mod claim;
 mod consumers;
+mod delivery;
 mod frontier;
 mod hub;
 mod poll;
@@ -32,12 +34,13 @@ use uuid::Uuid;
 
 pub use self::{
     consumers::{ConsumerState, Status},
+    delivery::{Delivery, Group, PushLimits, Started},
     hub::{Follow, Hub, Tip},
     poll::{Poll, Polled},
     push::{Conflict, Subscribe},
     segment::{Encoded, Room, Segment, Selection, Slice},
     sessions::SessionTiming,
-    subscription::{Delivery, Group, PushLimits, Started, Subscription},
+    subscription::Subscription,
     tailer::{DatabaseState, PollIntervals},
 };
 use self::{positions::Positions, sessions::Sessions, tailer::TailerHandle, writer::Writer};

@@ -6,8 +6,10 @@ use uuid::Uuid;
 
 use super::{
     EventStream,
+    claim::{Claim, Claimed},
+    delivery::PushLimits,
     reader::Reader,
-    subscription::{Claim, Claimed, Parts, PushLimits, Subscription},
+    subscription::{Parts, Subscription},
 };
 use crate::{
     error::Error,

@@ -15,113 +15,15 @@ use uuid::Uuid;
 
 use super::{
     Engine,
+    claim::{Claim, Claimed},
+    delivery::{Delivery, Group, PushLimits, Started},
     hub::Tip,
     reader::{Found, Reader},
     segment::{Room, Selection, Slice},
-    sessions::Session,
     tailer::Listening,
     window::Window,
 };
-use crate::{
-    error::Error,
-    event::{ConsumerKey, EventId, Label},
-    store::{NewSession, Opening},
-    telemetry,
-};
-
-/// One message of a subscription.
-#[derive(Debug)]
-pub enum Delivery {
-    /// The session is open; comes once, before any group.
-    Started(Started),
-    /// Events to process.
-    Group(Group),
-    /// Nothing new.
-    Heartbeat {
-        /// Highest settled id.
-        frontier: EventId,
-        /// Whether everything up to it was sent.
-        caught_up: bool,
-    },
-    /// The stream ends soon: acknowledge and come back.
-    Ending {
-        /// Until then.
-        grace: Duration,
-    },
-}
-
-/// How a session began.
-#[derive(Debug, Clone)]
-pub struct Started {
-    /// Names it in logs.
-    pub session: Uuid,
-    /// Fencing number; 0 for live.
-    pub epoch: i64,
-    /// Delivery starts after this id.
-    pub start_after: EventId,
-    /// Limits in force.
-    pub limits: PushLimits,
-}
-
-/// Events pushed together.
-#[derive(Debug)]
-pub struct Group {
-    /// 0, 1, 2 … within the session; live: with a step for each group dropped.
-    pub seq: i64,
-    /// The events; none after a long filtered run.
-    pub selection: Selection,
-    /// Live: events dropped before this group.
-    pub skipped: u64,
-}
-
-/// Bounds and timing of a subscription, all inside the server's caps.
-#[derive(Debug, Clone, Copy)]
-pub struct PushLimits {
-    /// Events sent and not acknowledged.
-    pub in_flight_events: usize,
-    /// Their bytes.
-    pub in_flight_bytes: usize,
-    /// Events of one group.
-    pub group_events: usize,
-    /// Bytes of one group.
-    pub group_bytes: usize,
-    /// Wait from the first event of a group to fill it.
-    pub linger: Duration,
-    /// Interval of heartbeats.
-    pub heartbeat: Duration,
-}
-
-/// How a reliable subscription came to its consumer, or shall.
-#[derive(Debug)]
-pub(super) enum Claim {
-    /// Unregistered reading.
-    Live,
-    /// Another session is open; this one waits for its end.
-    StandBy(NewSession),
-    /// The consumer is ours.
-    Held(Held),
-}
-
-/// Leaves its session when dropped.
-pub(super) struct Held {
-    pub engine: Arc<Engine>,
-    pub session: Arc<Session>,
-    pub key: ConsumerKey,
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.engine.sessions.leave(&self.session);
-    }
-}
-
-impl std::fmt::Debug for Held {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Held")
-            .field("key", &self.key)
-            .finish_non_exhaustive()
-    }
-}
+use crate::{error::Error, event::EventId, telemetry};
 
 /// A subscriber's place; see [`super::EventStream::subscribe`].
 #[derive(Debug)]
@@ -510,49 +412,4 @@ pub(super) struct Parts {
     pub limits: PushLimits,
     pub listening: Listening,
     pub permit: tokio::sync::OwnedSemaphorePermit,
-}
-
-/// Outcome of [`Engine::claim`].
-pub(super) enum Claimed {
-    /// Ours, with the position to start from.
-    Held(Held, EventId),
-    /// Another session is open and was left alone.
-    Occupied(Label),
-}
-
-impl Engine {
-    /// Opens a session, unless another one is open and respected.
-    pub(super) async fn claim(self: &Arc<Self>, session: &NewSession) -> Result<Claimed, Error> {
-        let open = || async {
-            self.store
-                .open_session(session)
-                .await
-                .map_err(|error| self.tailer.failed(error))
-        };
-        let mut opening = open().await?;
-        // The session in the way may have ended here a moment ago.
-        if matches!(opening, Opening::Occupied(_)) && self.sessions.flush().await? {
-            opening = open().await?;
-        }
-        match opening {
-            Opening::Unknown => Err(Error::NotRegistered {
-                consumer: session.key.ident(),
-            }),
-            Opening::Occupied(label) => Ok(Claimed::Occupied(label)),
-            Opening::Opened(opened) => {
-                self.refuse_stopped(&opened).await?;
-                let entered = self.sessions.enter(&session.key, opened.epoch);
-                let key = session.key.clone();
-                let held = Held {
-                    engine: Arc::clone(self),
-                    session: entered,
-                    key,
-                };
-                Ok(Claimed::Held(
-                    held,
-                    self.readable_from(opened.position).await?,
-                ))
-            }
-        }
-    }
 }
