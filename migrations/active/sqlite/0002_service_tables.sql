@@ -49,12 +49,12 @@ CREATE TABLE IF NOT EXISTS evt_sessions (
 -- Results of requests with a request_id, kept for a window.
 CREATE TABLE IF NOT EXISTS evt_requests (
     stream TEXT NOT NULL,
-    user TEXT NOT NULL,
+    owner TEXT NOT NULL,
     request TEXT NOT NULL,
     hash BLOB NOT NULL,
     ids TEXT NOT NULL,
     expires INTEGER NOT NULL,
-    PRIMARY KEY (stream, user, request)
+    PRIMARY KEY (stream, owner, request)
 ) WITHOUT ROWID;
 
 CREATE INDEX IF NOT EXISTS evt_requests_expires ON evt_requests (stream, expires);

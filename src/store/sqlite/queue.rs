@@ -139,7 +139,7 @@ impl SqliteStore {
         requests: &[Append],
     ) -> Result<KnownRequests, sqlx::Error> {
         const KNOWN: &str =
-            "SELECT hash, ids FROM evt_requests WHERE stream = ?1 AND user = ?2 AND request = ?3";
+            "SELECT hash, ids FROM evt_requests WHERE stream = ?1 AND owner = ?2 AND request = ?3";
         let mut known = KnownRequests::default();
         for request in requests {
             let Some(request_id) = request.request_id else {
@@ -171,7 +171,7 @@ impl SqliteStore {
         ids: &IdRuns,
     ) -> Result<(), sqlx::Error> {
         const REMEMBER: &str =
-            "INSERT INTO evt_requests (stream, user, request, hash, ids, expires)
+            "INSERT INTO evt_requests (stream, owner, request, hash, ids, expires)
             VALUES (?1, ?2, ?3, ?4, ?5, unixepoch() + ?6)";
         let Some(request_id) = request.request_id else {
             return Ok(());
@@ -190,8 +190,8 @@ impl SqliteStore {
     }
 
     async fn purge_requests(&self, tx: &mut SqliteConnection) -> Result<(), sqlx::Error> {
-        const PURGE: &str = "DELETE FROM evt_requests WHERE stream = ?1 AND (user, request) IN
-            (SELECT user, request FROM evt_requests
+        const PURGE: &str = "DELETE FROM evt_requests WHERE stream = ?1 AND (owner, request) IN
+            (SELECT owner, request FROM evt_requests
              WHERE stream = ?1 AND expires < unixepoch() ORDER BY expires LIMIT ?2)";
         sqlx::query(PURGE)
             .bind(self.stream())
