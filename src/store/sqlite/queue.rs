@@ -206,6 +206,8 @@ impl SqliteStore {
     /// The rows are chosen by their sizes first (`octet_length` does not read
     /// the data), so that a page of large events costs no more than it returns.
     pub(super) async fn read_span(&self, span: &Span<'_>) -> Result<ReadSpan, Error> {
+        // A type that was stored as a BLOB is compared as the text it holds, as
+        // the hub's readers do.
         const PAGE: &str = "
             WITH ends AS (
                 SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'evt_queue'), 0) AS head,
@@ -216,7 +218,7 @@ impl SqliteStore {
             sized AS (
                 SELECT id, octet_length(data) + 40 AS size FROM evt_queue, ends
                 WHERE id > ?2 AND id <= coalesce(scan_end, ?3)
-                    AND (?4 IS NULL OR type IN (SELECT value FROM json_each(?4)))
+                    AND (?4 IS NULL OR CAST(type AS TEXT) IN (SELECT value FROM json_each(?4)))
                 ORDER BY id LIMIT ?6),
             chosen AS (
                 SELECT id, sum(size) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING) - size AS before
