@@ -98,7 +98,7 @@ impl SqliteStore {
                 }
                 Err(error) if is_data_error(&error) => {
                     savepoint.rollback().await?;
-                    Err(Refusal::Data(error.to_string()))
+                    Err(Refusal::Data(refusal_text(&error)))
                 }
                 Err(error) => return Err(error),
             };
@@ -109,6 +109,7 @@ impl SqliteStore {
 
     /// Inserts and returns the first id. The ids of one transaction are
     /// consecutive: it holds the file's write lock, and AUTOINCREMENT counts by one.
+    /// [`sqlx::Error::RowNotFound`] if a trigger left one out (`RAISE(IGNORE)`).
     async fn insert_events(
         &self,
         tx: &mut SqliteConnection,
@@ -127,7 +128,11 @@ impl SqliteStore {
             for event in chunk {
                 query = query.bind(event.kind.as_str()).bind(event.data.as_str());
             }
-            last = query.execute(&mut *tx).await?.last_insert_rowid();
+            let inserted = query.execute(&mut *tx).await?;
+            if inserted.rows_affected() != chunk.len() as u64 {
+                return Err(sqlx::Error::RowNotFound);
+            }
+            last = inserted.last_insert_rowid();
         }
         Ok(last - i64::try_from(events.len()).unwrap_or(i64::MAX) + 1)
     }
@@ -277,6 +282,13 @@ impl SqliteStore {
             .await
             .map_err(|error| unavailable(&error))?;
         Ok(bounds(&row))
+    }
+}
+
+fn refusal_text(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::RowNotFound => "a trigger left it out".to_owned(),
+        error => error.to_string(),
     }
 }
 
