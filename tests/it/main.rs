@@ -9,5 +9,8 @@
 )]
 
 mod architecture;
+mod calls;
+mod input;
 mod round_trip;
+mod rules;
 mod server;
