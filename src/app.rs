@@ -187,6 +187,7 @@ fn settings(config: &Config) -> Settings {
             linger: std::time::Duration::ZERO,
             heartbeat: stream.heartbeat,
         },
+        max_in_flight_events: stream.max_in_flight_events,
     }
 }
 

@@ -76,7 +76,7 @@ impl Front {
                 "max_in_flight_events",
                 request.max_in_flight_events,
                 defaults.in_flight_events,
-                limits::MAX_IN_FLIGHT_EVENTS,
+                self.stream.max_in_flight_events(),
             )?,
             in_flight_bytes: fields::bound(
                 "max_in_flight_bytes",

@@ -59,6 +59,8 @@ pub struct Settings {
     pub max_subscriptions: usize,
     /// Limits of a subscription that asks for none.
     pub push: PushLimits,
+    /// The most unacknowledged events that a subscription may ask for.
+    pub max_in_flight_events: usize,
 }
 
 /// The stream. Cloning shares it.
@@ -174,6 +176,12 @@ impl EventStream {
     #[must_use]
     pub fn push_defaults(&self) -> PushLimits {
         self.engine.settings.push
+    }
+
+    /// The most unacknowledged events that a subscription may ask for.
+    #[must_use]
+    pub fn max_in_flight_events(&self) -> usize {
+        self.engine.settings.max_in_flight_events
     }
 }
 
