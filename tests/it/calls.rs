@@ -14,6 +14,7 @@ use tonic_types::StatusExt as _;
 use crate::server::{Clients, PATIENCE};
 
 /// These types only.
+#[expect(clippy::unnecessary_wraps, reason = "as a request has it")]
 pub fn want(types: &[&str]) -> Option<Want> {
     Some(Want {
         types: types.iter().map(|&name| name.to_owned()).collect(),
@@ -21,6 +22,7 @@ pub fn want(types: &[&str]) -> Option<Want> {
 }
 
 /// A place in the stream.
+#[expect(clippy::unnecessary_wraps, reason = "as a request has it")]
 pub fn at(at: At) -> Option<StartAt> {
     Some(StartAt { at: Some(at) })
 }

@@ -115,6 +115,7 @@ async fn filtered_poll_of_a_long_table_reports_its_progress() {
     assert_eq!(ids(&poll(&mut clients, request).await.events), [last]);
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "as a request has it")]
 fn waiting() -> Option<Duration> {
     Some(Duration {
         seconds: 60,

@@ -26,7 +26,7 @@ fn ten_kilobytes() -> String {
 /// A server that remembers little.
 async fn forgetful() -> Server {
     Server::builder()
-        .arg("--stream-ring-bytes=1MiB")
+        .env("EVENTSTREAM_STREAM_RING_BYTES", "1MiB")
         .start()
         .await
 }

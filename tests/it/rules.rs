@@ -3,6 +3,7 @@
 
 mod adoption;
 mod batches;
+mod cancelled;
 mod discarding;
 mod fencing;
 mod large_events;

@@ -68,8 +68,7 @@ async fn grpcurl(server: &Server, before: &[&str], after: &[&str]) -> String {
     let output = timeout(PATIENCE, run).await.expect("it ends");
     let output = output.expect("grpcurl is installed; scripts/tools.sh does that");
     let said = [output.stdout, output.stderr].concat();
-    let said = String::from_utf8(said).expect("text");
-    said
+    String::from_utf8(said).expect("text")
 }
 
 #[tokio::test]
@@ -174,8 +173,8 @@ async fn web_call(
         .header("x-grpc-web", "1")
         .header("origin", "http://shop.example");
     let len = u32::try_from(message.len()).expect("short");
-    let framed = [&[0][..], &len.to_be_bytes(), message].concat();
-    let (status, headers, mut body) = send(request, framed).await;
+    let body = [&[0][..], &len.to_be_bytes(), message].concat();
+    let (status, headers, mut body) = send(request, body).await;
     assert_eq!(status, StatusCode::OK);
     let mut frames = Vec::new();
     while !body.is_empty() {

@@ -17,6 +17,13 @@ use crate::{
 const TYPE_RULE: &str = "^[A-Z_]{1,16}$";
 const COMPONENT_RULE: &str = "^[A-Za-z0-9_]{1,16}$";
 const TOO_HIGH: i64 = 1_000_000_000_000_000_000;
+const NEGATIVE: Option<Duration> = Some(Duration {
+    seconds: -1,
+    nanos: 0,
+});
+
+/// Makes a good request a bad one.
+type Spoil = fn(&mut ReadyToReceiveRequest);
 
 /// Not one of these may be stored.
 async fn nothing_is_stored(server: &Server, clients: &mut Clients) {
@@ -303,77 +310,20 @@ async fn subscriptions_outside_the_rules_leave_an_open_one_alone() {
     let mut clients = server.clients().await;
     register(&mut clients, "SHOP").await;
     let (_, mut stream) = crate::round_trip::subscribe(&mut clients, ready("SHOP")).await;
-    let negative = Some(Duration {
-        seconds: -1,
-        nanos: 0,
-    });
-    let base = ready("SHOP");
-    let cases = [
-        (
-            ReadyToReceiveRequest {
-                conflict_policy: 77,
-                ..base.clone()
-            },
-            "conflict_policy",
-        ),
-        (
-            ReadyToReceiveRequest {
-                client_label: "x".repeat(129),
-                ..base.clone()
-            },
-            "client_label",
-        ),
-        (
-            ReadyToReceiveRequest {
-                client_label: "a\nb".to_owned(),
-                ..base.clone()
-            },
-            "client_label",
-        ),
-        (
-            ReadyToReceiveRequest {
-                max_in_flight_events: -1,
-                ..base.clone()
-            },
-            "max_in_flight_events",
-        ),
-        (
-            ReadyToReceiveRequest {
-                max_in_flight_bytes: -1,
-                ..base.clone()
-            },
-            "max_in_flight_bytes",
-        ),
-        (
-            ReadyToReceiveRequest {
-                max_group_events: -1,
-                ..base.clone()
-            },
-            "max_group_events",
-        ),
-        (
-            ReadyToReceiveRequest {
-                max_group_bytes: -1,
-                ..base.clone()
-            },
-            "max_group_bytes",
-        ),
-        (
-            ReadyToReceiveRequest {
-                max_linger: negative,
-                ..base.clone()
-            },
-            "max_linger",
-        ),
-        (
-            ReadyToReceiveRequest {
-                heartbeat_interval: negative,
-                ..base
-            },
-            "heartbeat_interval",
-        ),
+    let cases: [(Spoil, &str); 9] = [
+        (|it| it.conflict_policy = 77, "conflict_policy"),
+        (|it| it.client_label = "x".repeat(129), "client_label"),
+        (|it| it.client_label = "a\nb".to_owned(), "client_label"),
+        (|it| it.max_in_flight_events = -1, "max_in_flight_events"),
+        (|it| it.max_in_flight_bytes = -1, "max_in_flight_bytes"),
+        (|it| it.max_group_events = -1, "max_group_events"),
+        (|it| it.max_group_bytes = -1, "max_group_bytes"),
+        (|it| it.max_linger = NEGATIVE, "max_linger"),
+        (|it| it.heartbeat_interval = NEGATIVE, "heartbeat_interval"),
     ];
-    for (request, field) in cases {
+    for (spoil, field) in cases {
+        let mut request = ready("SHOP");
+        spoil(&mut request);
         let refusal = clients.push.ready_to_receive(request).await;
         invalid(refusal.map(|_| ()), field, "must");
     }
@@ -399,10 +349,7 @@ async fn polls_and_lists_with_negative_bounds() {
     let refusal = clients.poll.poll_events(request).await;
     invalid(refusal, "max_bytes", "must not be negative");
     let request = PollEventsRequest {
-        max_wait: Some(Duration {
-            seconds: -1,
-            nanos: 0,
-        }),
+        max_wait: NEGATIVE,
         ..poll_of("SHOP")
     };
     let refusal = clients.poll.poll_events(request).await;

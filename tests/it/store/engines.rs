@@ -91,7 +91,7 @@ pub async fn add(store: &dyn Store, kind: &str, count: usize) -> Vec<i64> {
 }
 
 /// Everything above `after`, within bounds that nothing reaches.
-pub fn above<'a>(after: i64, want: &'a Want) -> Span<'a> {
+pub fn above(after: i64, want: &Want) -> Span<'_> {
     Span {
         after: id(after),
         through: EventId::MAX,

@@ -71,7 +71,7 @@ struct Model {
 struct Registered {
     position: i64,
     epoch: i64,
-    session: bool,
+    session: Option<Uuid>,
 }
 
 impl Model {
@@ -105,21 +105,22 @@ impl Model {
                 let Some(found) = self.consumers.get_mut(&component) else {
                     return;
                 };
-                found.session = false;
-                let closing = [(key(COMPONENTS[component]), found.epoch)];
-                store.close_sessions(&closing).await.expect("closed");
+                if let Some(id) = found.session.take() {
+                    let closing = [(key(COMPONENTS[component]), id)];
+                    store.close_sessions(&closing).await.expect("closed");
+                }
             }
             Step::Page(after, kinds, most) => self.page(store, after, kinds, most).await,
         }
     }
 
     async fn append(&mut self, store: &dyn Store, requests: Vec<(u128, Vec<usize>)>) {
-        let build = |(request_id, kinds): &(u128, Vec<usize>)| {
+        let append = |(request_id, kinds): &(u128, Vec<usize>)| {
             let events: Vec<_> = kinds.iter().map(|kind| event(KINDS[*kind], "1")).collect();
             request((*request_id > 0).then_some(*request_id), &events)
         };
-        let built: Vec<_> = requests.iter().map(build).collect();
-        let outcomes = store.append(&built).await.expect("appended");
+        let commit: Vec<_> = requests.iter().map(append).collect();
+        let outcomes = store.append(&commit).await.expect("appended");
         assert_eq!(outcomes.len(), requests.len());
         for ((request_id, kinds), outcome) in requests.into_iter().zip(outcomes) {
             if let Some((before, ids)) = self.requests.get(&request_id) {
@@ -150,7 +151,7 @@ impl Model {
             let registered = Registered {
                 position: place,
                 epoch: 0,
-                session: false,
+                session: None,
             };
             self.consumers.insert(component, registered);
             self.renew(component, found.epoch);
@@ -160,7 +161,7 @@ impl Model {
             (found.position.get(), found.epoch),
             (known.position, known.epoch)
         );
-        assert_eq!(found.session.is_some(), known.session);
+        assert_eq!(found.session.is_some(), known.session.is_some());
     }
 
     async fn seek(&mut self, store: &dyn Store, component: usize, place: i64) {
@@ -171,7 +172,7 @@ impl Model {
             return;
         };
         known.position = place;
-        known.session = false;
+        known.session = None;
         let sought = sought.expect("registered");
         assert_eq!((sought.position.get(), sought.session), (place, None));
         self.renew(component, sought.epoch);
@@ -208,11 +209,11 @@ impl Model {
         let opening = store.open_session(&new).await.expect("answered");
         match self.consumers.get_mut(&component) {
             None => assert_eq!(opening, Opening::Unknown),
-            Some(known) if known.session && yields => {
+            Some(known) if known.session.is_some() && yields => {
                 assert_eq!(opening, Opening::Occupied(new.label));
             }
             Some(known) => {
-                known.session = true;
+                known.session = Some(new.id);
                 let Opening::Opened(opened) = opening else {
                     panic!("expected it to be opened, not {opening:?}");
                 };

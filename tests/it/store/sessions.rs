@@ -78,8 +78,9 @@ pub async fn other_session_takes_over(store: &dyn Store) {
 
 pub async fn closed_session_makes_room(store: &dyn Store) {
     store.register(&key("C"), id(0)).await.expect("registered");
-    let first = open(store, &session("C", HERE, false)).await;
-    let closed = store.close_sessions(&[(key("C"), first.epoch)]).await;
+    let new = session("C", HERE, false);
+    let first = open(store, &new).await;
+    let closed = store.close_sessions(&[(key("C"), new.id)]).await;
     closed.expect("closed");
     let found = store.consumer(&key("C")).await.expect("read");
     assert_eq!(found.expect("registered").session, None);
@@ -89,9 +90,10 @@ pub async fn closed_session_makes_room(store: &dyn Store) {
 
 pub async fn close_of_an_earlier_session_changes_nothing(store: &dyn Store) {
     store.register(&key("C"), id(0)).await.expect("registered");
-    let first = open(store, &session("C", HERE, false)).await;
+    let earlier = session("C", HERE, false);
+    open(store, &earlier).await;
     let second = open(store, &session("C", THERE, false)).await;
-    let closed = store.close_sessions(&[(key("C"), first.epoch)]).await;
+    let closed = store.close_sessions(&[(key("C"), earlier.id)]).await;
     closed.expect("answered");
     assert_eq!(standing(store, THERE, second.epoch).await, FRESH);
 }
