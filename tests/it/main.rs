@@ -8,7 +8,15 @@
     reason = "tests start processes and tasks as they need; their modules are one crate"
 )]
 
+mod admin;
 mod architecture;
+mod calls;
+mod input;
+mod poll;
+mod push;
 mod readme;
 mod round_trip;
+mod rules;
 mod server;
+mod services;
+mod store;

@@ -62,6 +62,11 @@ impl Builder {
         self
     }
 
+    /// The database file that it will serve.
+    pub fn database(&self) -> PathBuf {
+        database(self.dir.path())
+    }
+
     /// Starts it and waits until it is ready.
     pub async fn start(self) -> Server {
         self.try_start().await.expect("the server becomes ready")

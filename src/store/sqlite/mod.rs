@@ -187,7 +187,7 @@ impl Store for SqliteStore {
         self.insert_session(session).await
     }
 
-    async fn close_sessions(&self, sessions: &[(ConsumerKey, i64)]) -> Result<(), Error> {
+    async fn close_sessions(&self, sessions: &[(ConsumerKey, Uuid)]) -> Result<(), Error> {
         self.delete_sessions(sessions).await
     }
 
