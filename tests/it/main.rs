@@ -9,5 +9,8 @@
 )]
 
 mod architecture;
+mod crash;
+mod ledger;
+mod load;
 mod round_trip;
 mod server;

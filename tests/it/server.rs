@@ -211,14 +211,7 @@ impl Server {
 
     /// Clients of all four services over one connection.
     pub async fn clients(&self) -> Clients {
-        const MESSAGE: usize = 16 << 20;
-        let channel = self.channel().await;
-        Clients {
-            generate: GenServiceClient::new(channel.clone()).max_encoding_message_size(MESSAGE),
-            poll: PollServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE),
-            push: PushServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE),
-            admin: AdminServiceClient::new(channel),
-        }
+        Clients::over(self.channel().await)
     }
 
     /// Sends a signal by name, such as `TERM`, `KILL` or `STOP`.
@@ -244,10 +237,15 @@ impl Server {
         self.ended().await
     }
 
-    /// Ends it at once, as a crash does, and starts it again.
-    pub async fn crash_and_restart(mut self) -> Self {
+    /// Ends it at once, as a crash does.
+    pub async fn kill(&mut self) {
         self.signal("KILL");
         self.ended().await;
+    }
+
+    /// Ends it at once, as a crash does, and starts it again.
+    pub async fn crash_and_restart(mut self) -> Self {
+        self.kill().await;
         self.again().start().await
     }
 
@@ -323,4 +321,23 @@ pub struct Clients {
     pub push: PushServiceClient<Channel>,
     /// `AdminService`.
     pub admin: AdminServiceClient<Channel>,
+}
+
+impl Clients {
+    /// Clients over one connection.
+    pub fn over(channel: Channel) -> Self {
+        const MESSAGE: usize = 16 << 20;
+        Self {
+            generate: GenServiceClient::new(channel.clone()).max_encoding_message_size(MESSAGE),
+            poll: PollServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE),
+            push: PushServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE),
+            admin: AdminServiceClient::new(channel),
+        }
+    }
+
+    /// Clients of `host:port`, connected when first used.
+    pub fn lazy(address: &str) -> Self {
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
+        Self::over(endpoint.connect_lazy())
+    }
 }
