@@ -10,6 +10,7 @@
 
 mod architecture;
 mod crash;
+mod faults;
 mod ledger;
 mod load;
 mod round_trip;

@@ -112,6 +112,21 @@ impl Builder {
         })
     }
 
+    /// Starts it and waits for its end; its exit code and what it logged.
+    pub async fn refused(self) -> (Option<i32>, String) {
+        let output = timeout(PATIENCE, self.command().output())
+            .await
+            .expect("it ends by itself")
+            .expect("the program starts");
+        let log = String::from_utf8(output.stderr).expect("text");
+        (output.status.code(), log)
+    }
+
+    /// The directory it will run in.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
     fn command(&self) -> Command {
         let mut words = self.wrapper.clone();
         words.push(PROGRAM.to_owned());
@@ -289,6 +304,33 @@ impl Drop for Server {
             );
         }
     }
+}
+
+/// Tries until it works; a look every few milliseconds is no timing.
+pub async fn eventually<T, E: std::fmt::Debug>(
+    mut attempt: impl AsyncFnMut() -> Result<T, E>,
+) -> T {
+    let begun = tokio::time::Instant::now();
+    loop {
+        match attempt().await {
+            Ok(done) => return done,
+            Err(error) if begun.elapsed() > PATIENCE => panic!("not in time: {error:?}"),
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
+}
+
+/// Answer of an HTTP path, as status code and text.
+pub async fn http_get(address: &str, path: &str) -> std::io::Result<(u16, String)> {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut stream = tokio::net::TcpStream::connect(address).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: it\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    let code = answer.split(' ').nth(1).and_then(|code| code.parse().ok());
+    let code = code.ok_or_else(|| std::io::Error::other(answer.clone()))?;
+    Ok((code, answer))
 }
 
 /// Runs `sqlite3` on a file; its output.
