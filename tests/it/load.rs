@@ -213,9 +213,9 @@ impl Load {
         load
     }
 
-    /// Kills the server after a random count of answered calls, and starts it
-    /// again.
-    pub async fn kill_and_restart(&mut self, mut server: Server) -> Server {
+    /// Ends the server by a signal after a random count of answered calls, and
+    /// starts it again.
+    pub async fn restart(&mut self, mut server: Server, signal: &str) -> Server {
         // Every fourth kill strikes right after the start.
         let answers = if self.rng.random_ratio(1, 4) {
             self.rng.random_range(0..5)
@@ -223,7 +223,9 @@ impl Load {
             self.rng.random_range(20..300)
         };
         self.answers(answers).await;
-        server.kill().await;
+        server.signal(signal);
+        let status = server.ended().await;
+        assert_eq!(status.success(), signal == "TERM", "{status}");
         // Nobody looks at the file before the service has recovered it.
         let server = server.again().start().await;
         self.note_positions(&server);
@@ -662,8 +664,8 @@ impl Notes {
     }
 }
 
-/// The load of every crash test: each way in, and each way out.
-pub async fn crash(kills: usize, seed: u64) -> (Figures, Duration) {
+/// A load of each way in and each way out, on a service that is ended so often.
+pub async fn endure(signal: &str, times: usize, seed: u64) -> (Figures, Duration) {
     const PRODUCERS: [Style; 8] = [
         Style::Retried,
         Style::Retried,
@@ -688,8 +690,8 @@ pub async fn crash(kills: usize, seed: u64) -> (Figures, Duration) {
     let begun = Instant::now();
     let mut server = Server::start().await;
     let mut load = Load::start(&server, seed, &PRODUCERS, &consumers, None).await;
-    for _ in 0..kills {
-        server = load.kill_and_restart(server).await;
+    for _ in 0..times {
+        server = load.restart(server, signal).await;
     }
     load.answers(50).await;
     let figures = load.finish(&server).await;

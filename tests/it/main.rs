@@ -9,9 +9,13 @@
 )]
 
 mod architecture;
+mod cli;
 mod crash;
 mod faults;
 mod ledger;
+mod lifecycle;
 mod load;
 mod round_trip;
 mod server;
+#[cfg(feature = "soak")]
+mod soak;

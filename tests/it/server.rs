@@ -30,8 +30,10 @@ pub const PROGRAM: &str = env!("CARGO_BIN_EXE_eventstream");
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A service to start.
+#[derive(Clone)]
 pub struct Builder {
     dir: Arc<TempDir>,
+    grpc: String,
     args: Vec<String>,
     envs: Vec<(String, String)>,
     wrapper: Vec<String>,
@@ -50,9 +52,15 @@ impl Builder {
         self
     }
 
+    /// Serves gRPC there instead of on a free port.
+    pub fn grpc(mut self, address: impl Into<String>) -> Self {
+        self.grpc = address.into();
+        self
+    }
+
     /// Serves the database of another server, as a second replica.
     pub fn beside(mut self, other: &Server) -> Self {
-        self.dir = Arc::clone(&other.dir);
+        self.dir = Arc::clone(&other.builder.dir);
         self
     }
 
@@ -103,8 +111,7 @@ impl Builder {
         }
         let grpc = grpc.expect("gRPC is always served");
         Ok(Server {
-            builder: self.clone_parts(),
-            dir: self.dir,
+            builder: self,
             child,
             grpc,
             http,
@@ -133,7 +140,7 @@ impl Builder {
         let mut command = Command::new(&words[0]);
         command
             .args(&words[1..])
-            .args(["serve", "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0"])
+            .args(["serve", "--grpc", &self.grpc, "--http", "127.0.0.1:0"])
             .args(["--log-format", "json", "--db"])
             .arg(format!("sqlite:{}", database(self.dir.path()).display()))
             .args(&self.args)
@@ -143,16 +150,11 @@ impl Builder {
             .kill_on_drop(true);
         command
     }
-
-    fn clone_parts(&self) -> (Vec<String>, Vec<(String, String)>, Vec<String>) {
-        (self.args.clone(), self.envs.clone(), self.wrapper.clone())
-    }
 }
 
 /// A running service.
 pub struct Server {
-    builder: (Vec<String>, Vec<(String, String)>, Vec<String>),
-    dir: Arc<TempDir>,
+    builder: Builder,
     child: Child,
     grpc: String,
     http: Option<String>,
@@ -174,6 +176,7 @@ impl Server {
     pub fn builder_in(dir: Arc<TempDir>) -> Builder {
         Builder {
             dir,
+            grpc: "127.0.0.1:0".to_owned(),
             args: Vec::new(),
             envs: Vec::new(),
             wrapper: Vec::new(),
@@ -197,12 +200,12 @@ impl Server {
 
     /// The database file.
     pub fn database(&self) -> PathBuf {
-        database(self.dir.path())
+        database(self.builder.dir.path())
     }
 
     /// The directory it runs in.
     pub fn dir(&self) -> &Path {
-        self.dir.path()
+        self.builder.dir.path()
     }
 
     /// Process id.
@@ -217,8 +220,7 @@ impl Server {
 
     /// A connection of its own.
     pub async fn channel(&self) -> Channel {
-        let endpoint = Endpoint::from_shared(format!("http://{}", self.grpc)).expect("an address");
-        endpoint
+        endpoint(&self.grpc)
             .connect()
             .await
             .expect("the server accepts connections")
@@ -231,11 +233,7 @@ impl Server {
 
     /// Sends a signal by name, such as `TERM`, `KILL` or `STOP`.
     pub fn signal(&self, name: &str) {
-        let status = std::process::Command::new("kill")
-            .args([format!("-{name}"), self.pid().to_string()])
-            .status()
-            .expect("kill is there");
-        assert!(status.success(), "signal {name} is sent");
+        signal(self.pid(), name);
     }
 
     /// Waits for its end.
@@ -252,27 +250,16 @@ impl Server {
         self.ended().await
     }
 
-    /// Ends it at once, as a crash does.
-    pub async fn kill(&mut self) {
-        self.signal("KILL");
-        self.ended().await;
-    }
-
     /// Ends it at once, as a crash does, and starts it again.
     pub async fn crash_and_restart(mut self) -> Self {
-        self.kill().await;
+        self.signal("KILL");
+        self.ended().await;
         self.again().start().await
     }
 
     /// The same service once more; end the old one first.
     pub fn again(&self) -> Builder {
-        let (args, envs, wrapper) = self.builder.clone();
-        Builder {
-            dir: Arc::clone(&self.dir),
-            args,
-            envs,
-            wrapper,
-        }
+        self.builder.clone()
     }
 
     /// Runs `sqlite3` on its database, as an application beside it.
@@ -304,6 +291,33 @@ impl Drop for Server {
             );
         }
     }
+}
+
+fn endpoint(address: &str) -> Endpoint {
+    let uri = if address.starts_with("unix:") {
+        address.to_owned()
+    } else {
+        format!("http://{address}")
+    };
+    Endpoint::from_shared(uri).expect("an address")
+}
+
+/// Runs the program by itself.
+pub async fn program(args: &[&str]) -> std::process::Output {
+    let run = Command::new(PROGRAM).args(args).kill_on_drop(true).output();
+    timeout(PATIENCE, run)
+        .await
+        .expect("it ends")
+        .expect("it starts")
+}
+
+/// Sends a signal by name.
+pub fn signal(pid: u32, name: &str) {
+    let status = std::process::Command::new("kill")
+        .args([format!("-{name}"), pid.to_string()])
+        .status()
+        .expect("kill is there");
+    assert!(status.success(), "signal {name} is sent");
 }
 
 /// Tries until it works; a look every few milliseconds is no timing.
@@ -379,7 +393,6 @@ impl Clients {
 
     /// Clients of `host:port`, connected when first used.
     pub fn lazy(address: &str) -> Self {
-        let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
-        Self::over(endpoint.connect_lazy())
+        Self::over(endpoint(address).connect_lazy())
     }
 }
