@@ -6,11 +6,11 @@ use std::process::{ExitStatus, Output, Stdio};
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
-    process::{Child, ChildStderr, ChildStdout, Command},
+    process::{Child, ChildStderr, ChildStdout},
     time::timeout,
 };
 
-use crate::server::{PATIENCE, PROGRAM, Server, eventually, program, signal};
+use crate::server::{PATIENCE, PROGRAM, Server, clean_command, eventually, program, signal};
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).expect("text")
@@ -46,12 +46,11 @@ struct Running {
 
 impl Running {
     fn start(server: &Server, args: &[&str]) -> Self {
-        let mut child = Command::new(PROGRAM)
+        let mut child = clean_command(PROGRAM)
             .args(args)
             .env("EVENTSTREAM_ADDR", server.grpc_address())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .kill_on_drop(true)
             .spawn()
             .expect("it starts");
         let stdout = child.stdout.take().expect("piped");
@@ -95,13 +94,12 @@ impl Running {
 }
 
 async fn piped(server: &Server, args: &[&str], input: &str) -> Output {
-    let mut child = Command::new(PROGRAM)
+    let mut child = clean_command(PROGRAM)
         .args(args)
         .env("EVENTSTREAM_ADDR", server.grpc_address())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .kill_on_drop(true)
         .spawn()
         .expect("it starts");
     let mut stdin = child.stdin.take().expect("piped");
@@ -321,16 +319,15 @@ async fn tail_into_a_pipe_that_closes_ends_well() {
     }
     let script =
         r#"set -o pipefail; "$0" tail --from-start | head -n 1; echo "ended ${PIPESTATUS[0]}""#;
-    let run = Command::new("bash")
+    let run = clean_command("bash")
         .args(["-c", script, PROGRAM])
         .env("EVENTSTREAM_ADDR", server.grpc_address())
         .stderr(Stdio::piped())
         .stdout(Stdio::piped())
-        .kill_on_drop(true)
         .spawn()
         .expect("bash is there");
-    let mut run = timeout(PATIENCE, run.wait_with_output());
-    let mut run = std::pin::pin!(&mut run);
+    let run = timeout(PATIENCE, run.wait_with_output());
+    tokio::pin!(run);
     // The pipe is noticed at the next event.
     let output = loop {
         tokio::select! {

@@ -10,7 +10,7 @@ use futoin_eventstream::proto::{
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
-    process::{Child, Command},
+    process::Child,
     time::timeout,
 };
 use tonic::{Code, Status};
@@ -22,7 +22,7 @@ use tonic_types::StatusExt as _;
 use crate::{
     load::{endure, seed},
     round_trip::{add, next, next_group, ready, register, subscribe},
-    server::{PATIENCE, PROGRAM, Server, eventually, http_get, program, signal},
+    server::{PATIENCE, PROGRAM, Server, clean_command, eventually, http_get, program, signal},
 };
 
 fn assert_draining(status: &Status) {
@@ -98,10 +98,9 @@ async fn vanished_client(server: &Server) -> Child {
     for _ in 0..20 {
         add(&mut clients, "LARGE", &data).await;
     }
-    let mut child = Command::new(PROGRAM)
+    let mut child = clean_command(PROGRAM)
         .args(["tail", "--from-start", "--addr", server.grpc_address()])
         .stdout(Stdio::piped())
-        .kill_on_drop(true)
         .spawn()
         .expect("it starts");
     let mut first = [0; 1];

@@ -137,7 +137,7 @@ impl Builder {
     fn command(&self) -> Command {
         let mut words = self.wrapper.clone();
         words.push(PROGRAM.to_owned());
-        let mut command = Command::new(&words[0]);
+        let mut command = clean_command(&words[0]);
         command
             .args(&words[1..])
             .args(["serve", "--grpc", &self.grpc, "--http", "127.0.0.1:0"])
@@ -146,8 +146,7 @@ impl Builder {
             .args(&self.args)
             .envs(self.envs.iter().cloned())
             .current_dir(self.dir.path())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
+            .stderr(Stdio::piped());
         command
     }
 }
@@ -269,10 +268,9 @@ impl Server {
 
     /// Runs a subcommand of the program against it.
     pub async fn cli(&self, args: &[&str]) -> std::process::Output {
-        let run = Command::new(PROGRAM)
+        let run = clean_command(PROGRAM)
             .args(args)
             .env("EVENTSTREAM_ADDR", &self.grpc)
-            .kill_on_drop(true)
             .output();
         timeout(PATIENCE, run)
             .await
@@ -302,9 +300,22 @@ fn endpoint(address: &str) -> Endpoint {
     Endpoint::from_shared(uri).expect("an address")
 }
 
+/// A command without the variables that the tests themselves are set by, or
+/// that a developer's own service is; it ends with the test.
+pub fn clean_command(program: &str) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("EVENTSTREAM_") {
+            command.env_remove(name);
+        }
+    }
+    command.kill_on_drop(true);
+    command
+}
+
 /// Runs the program by itself.
 pub async fn program(args: &[&str]) -> std::process::Output {
-    let run = Command::new(PROGRAM).args(args).kill_on_drop(true).output();
+    let run = clean_command(PROGRAM).args(args).output();
     timeout(PATIENCE, run)
         .await
         .expect("it ends")
