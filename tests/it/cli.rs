@@ -172,9 +172,8 @@ async fn events_are_added_and_polled() {
 #[tokio::test]
 async fn lines_are_imported_once() {
     let server = Server::start().await;
-    let lines: String = (0..1200)
-        .map(|n| format!("{{\"type\":\"IMPORTED\",\"data\":{{\"n\":{n}}}}}\n"))
-        .collect();
+    let line = |n| format!(r#"{{"type":"IMPORTED","data":{{"n":{n}}}}}"#);
+    let lines = (0..1200).map(line).collect::<Vec<_>>().join("\n");
     let id = "7f2c1f0e-54c1-4a0b-9d5d-3a7b52f1c002";
     for _ in 0..2 {
         let args = ["add", "--lines", "--json", "--request-id", id];

@@ -10,6 +10,6 @@ async fn kills_under_load_lose_nothing() {
         text.parse().expect("EVENTSTREAM_KILLS is a number")
     });
     let (figures, took) = endure("KILL", kills, seed()).await;
-    eprintln!("{kills} kills in {took:.1?}: {figures:?}");
+    eprintln!("{kills} kills in {took:.1?}: {figures}");
     assert!(figures.acknowledged > 0 && figures.delivered > 0);
 }

@@ -491,7 +491,8 @@ async fn long_foreign_transaction_refuses_adds_for_certain() {
 
 #[tokio::test]
 async fn what_is_no_database_of_ours_is_refused_at_the_start() {
-    let prepare: [(fn(&Path), &str); 3] = [
+    type Prepare = fn(&Path);
+    let prepare: [(Prepare, &str); 3] = [
         (
             |path| fs::write(path, "this is not a database at all ".repeat(100)).expect("written"),
             "not a database",

@@ -1,7 +1,7 @@
 //! How the service begins and ends: what it refuses to begin with, and that
 //! its end is announced, complete and never waits for a peer.
 
-use std::{fs, process::Stdio, time::Duration};
+use std::process::Stdio;
 
 use futoin_eventstream::proto::{
     AckRequest, ConflictPolicy, PollEventsRequest, ReadyToReceiveRequest,
@@ -335,7 +335,7 @@ async fn addresses_that_others_reach_need_a_word() {
     );
     let server = Server::builder()
         .grpc("0.0.0.0:0")
-        .arg("--insecure")
+        .env("EVENTSTREAM_INSECURE", "true")
         .start()
         .await;
     assert!(server.terminate().await.success());

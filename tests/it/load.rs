@@ -121,7 +121,6 @@ pub struct Load {
 }
 
 /// Figures of a load that held.
-#[derive(Debug)]
 pub struct Figures {
     /// Rows in the table.
     pub events: usize,
@@ -133,6 +132,16 @@ pub struct Figures {
     pub delivered: usize,
     /// Sessions and pages that began over all consumers.
     pub started: usize,
+}
+
+impl std::fmt::Display for Figures {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{} events, {} acknowledged, {} answers lost, {} deliveries in {} sessions and pages",
+            self.events, self.acknowledged, self.unknown, self.delivered, self.started
+        )
+    }
 }
 
 /// The seed of this run: `EVENTSTREAM_SEED`, or a random one.

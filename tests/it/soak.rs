@@ -14,7 +14,7 @@ use crate::{
 async fn hundred_kills_lose_nothing() {
     let kills = number("EVENTSTREAM_KILLS", 100);
     let (figures, took) = endure("KILL", kills, seed()).await;
-    eprintln!("VERDICT|{kills} kills, {took:.0?}|{figures:?}");
+    eprintln!("VERDICT|{kills} kills, {took:.0?}|{figures}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -57,7 +57,7 @@ async fn hours_of_load_lose_nothing_and_grow_nothing() {
     let last = resident(&server);
     let answered = load.answered();
     let figures = load.finish(&server).await;
-    eprintln!("VERDICT|{minutes} min of load, {answered} transactions|{figures:?}");
+    eprintln!("VERDICT|{minutes} min of load, {answered} transactions|{figures}");
     eprintln!("VERDICT|memory in KiB: start, highest, end|{first}, {highest}, {last}");
     assert!(server.terminate().await.success(), "it ends well");
 }
