@@ -16,7 +16,7 @@ use crate::{
     config::{Config, Db, DbUrl},
     grpc::{self, Features},
     http::{self, Scrape, Sources},
-    lifecycle::{Lifecycle, Readiness},
+    lifecycle::{Lifecycle, Readiness, UnixSignals},
     limits,
     listen::{Guards, Listener},
     store::{
@@ -32,6 +32,7 @@ use crate::{
 /// # Errors
 /// What kept it from starting, or the task that failed.
 pub async fn serve(config: Config) -> anyhow::Result<()> {
+    let signals = UnixSignals::new()?;
     let metrics = telemetry::install_metrics()?;
     let life = Lifecycle::new();
     let store = open(&config).await?;
@@ -74,7 +75,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         database = store.kind(),
         "ready"
     );
-    life.run_until_signal(config.shutdown_deadline, async move {
+    life.run_until_signal(signals, config.shutdown_deadline, async move {
         store.close().await;
         Ok(())
     })
