@@ -255,6 +255,7 @@ impl Load {
     }
 
     /// Transactions answered so far.
+    #[cfg(feature = "soak")]
     pub fn answered(&self) -> u64 {
         *self.world.progress.borrow()
     }
