@@ -11,7 +11,13 @@
 mod admin;
 mod architecture;
 mod calls;
+mod cli;
+mod crash;
+mod faults;
 mod input;
+mod ledger;
+mod lifecycle;
+mod load;
 mod poll;
 mod push;
 mod readme;
@@ -19,4 +25,6 @@ mod round_trip;
 mod rules;
 mod server;
 mod services;
+#[cfg(feature = "soak")]
+mod soak;
 mod store;
