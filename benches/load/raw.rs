@@ -112,7 +112,7 @@ pub(crate) async fn fill(file: &Path, count: i64) -> anyhow::Result<()> {
     const FILL: &str = "WITH RECURSIVE n (i) AS
             (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)
         INSERT INTO evt_queue (type, data, ts)
-        SELECT ?2, printf('{\"n\":%010d,\"pad\":\"%s\"}', i, ?3), CURRENT_TIMESTAMP FROM n";
+        SELECT ?2, printf('{\"n\":\"%010d\",\"pad\":\"%s\"}', i, ?3), CURRENT_TIMESTAMP FROM n";
     let mut connection = connect(file).await?;
     sqlx::query(FILL)
         .bind(count)

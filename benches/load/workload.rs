@@ -8,15 +8,15 @@ pub(crate) const KIND: &str = "BENCH";
 /// Bytes of an event's data.
 const BYTES: usize = 200;
 
-/// `{"n":0000000000,"pad":""}` without the padding.
-const FRAME: usize = 25;
+/// `{"n":"0000000000","pad":""}` without the padding.
+const FRAME: usize = 27;
 
 pub(crate) fn padding() -> String {
     "x".repeat(BYTES - FRAME)
 }
 
 pub(crate) fn data(number: u64) -> String {
-    format!("{{\"n\":{number:010},\"pad\":\"{}\"}}", padding())
+    format!("{{\"n\":\"{number:010}\",\"pad\":\"{}\"}}", padding())
 }
 
 /// One event to add.
