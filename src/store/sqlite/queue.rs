@@ -206,6 +206,53 @@ impl SqliteStore {
     /// The rows are chosen by their sizes first (`octet_length` does not read
     /// the data), so that a page of large events costs no more than it returns.
     pub(super) async fn read_span(&self, span: &Span<'_>) -> Result<ReadSpan, Error> {
+        if span.want.is_all() {
+            self.read_all(span).await
+        } else {
+            self.read_wanted(span).await
+        }
+    }
+
+    /// Without a filter: every look at the tail and every drain, so the running
+    /// sum is made only if the page does not fit. The first row holds the ends.
+    ///
+    /// `LIMIT ?` alone would make SQLite compile the statement anew each time:
+    /// it plans by the bound value. It does not look into a sum.
+    async fn read_all(&self, span: &Span<'_>) -> Result<ReadSpan, Error> {
+        const PAGE: &str = "
+            WITH sized AS NOT MATERIALIZED (
+                SELECT id, octet_length(data) + 40 AS size FROM evt_queue
+                WHERE id > ?2 AND id <= ?3 ORDER BY id LIMIT ?4 + 0),
+            fit (id) AS MATERIALIZED (
+                SELECT CASE WHEN coalesce((SELECT sum(size) FROM sized), 0) <= ?5 THEN ?3
+                    ELSE (SELECT max(id) FROM (
+                        SELECT id, sum(size) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING) - size
+                            AS before FROM sized)
+                        WHERE before < ?5) END)
+            SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'evt_queue'), 0),
+                (SELECT min(id) FROM evt_queue),
+                coalesce((SELECT discarded_to FROM evt_stream WHERE stream = ?1), 0),
+                (SELECT id FROM fit)
+            UNION ALL SELECT * FROM (
+                SELECT id, type, data,
+                    CAST(round(unixepoch(ts, 'auto', 'subsec') * 1000) AS INTEGER)
+                FROM evt_queue WHERE id > ?2 AND id <= (SELECT id FROM fit)
+                ORDER BY id LIMIT ?4 + 0)";
+        let mut connection = self.connections.read().await?;
+        let rows = sqlx::query(self.sql(PAGE))
+            .bind(self.stream())
+            .bind(span.after.get())
+            .bind(span.through.get())
+            .bind(i64::try_from(span.max_events).unwrap_or(i64::MAX))
+            .bind(i64::try_from(span.max_bytes.max(1)).unwrap_or(i64::MAX))
+            .fetch_all(&mut *connection)
+            .await
+            .map_err(|error| unavailable(&error))?;
+        Ok(collect_all(span, &rows))
+    }
+
+    /// With a filter: a bounded number of rows is looked at.
+    async fn read_wanted(&self, span: &Span<'_>) -> Result<ReadSpan, Error> {
         const PAGE: &str = "
             WITH ends AS (
                 SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'evt_queue'), 0) AS head,
@@ -216,8 +263,8 @@ impl SqliteStore {
             sized AS (
                 SELECT id, octet_length(data) + 40 AS size FROM evt_queue, ends
                 WHERE id > ?2 AND id <= coalesce(scan_end, ?3)
-                    AND (?4 IS NULL OR type IN (SELECT value FROM json_each(?4)))
-                ORDER BY id LIMIT ?6),
+                    AND type IN (SELECT value FROM json_each(?4))
+                ORDER BY id LIMIT ?6 + 0),
             chosen AS (
                 SELECT id, sum(size) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING) - size AS before
                 FROM sized)
@@ -229,25 +276,19 @@ impl SqliteStore {
                     CAST(round(unixepoch(ts, 'auto', 'subsec') * 1000) AS INTEGER) AS millis
                 FROM chosen CROSS JOIN evt_queue USING (id) WHERE before < ?7) AS event
             ORDER BY event.id";
-        // Without a filter a row more than a page is nobody's business.
-        let rows_at_most = if span.want.is_all() {
-            span.max_events
-        } else {
-            limits::SCAN_ROWS
-        };
         let mut connection = self.connections.read().await?;
         let rows = sqlx::query(self.sql(PAGE))
             .bind(self.stream())
             .bind(span.after.get())
             .bind(span.through.get())
             .bind(want_json(span.want))
-            .bind(i64::try_from(rows_at_most).unwrap_or(i64::MAX))
+            .bind(i64::try_from(limits::SCAN_ROWS).unwrap_or(i64::MAX))
             .bind(i64::try_from(span.max_events).unwrap_or(i64::MAX))
             .bind(i64::try_from(span.max_bytes).unwrap_or(i64::MAX))
             .fetch_all(&mut *connection)
             .await
             .map_err(|error| unavailable(&error))?;
-        Ok(collect_span(span, &rows))
+        Ok(collect_wanted(span, &rows))
     }
 
     pub(super) async fn read_first_at(&self, time: Moment) -> Result<Option<EventId>, Error> {
@@ -332,7 +373,33 @@ fn want_json(want: &Want) -> Option<String> {
     Some(json)
 }
 
-fn collect_span(span: &Span<'_>, rows: &[SqliteRow]) -> ReadSpan {
+fn collect_all(span: &Span<'_>, rows: &[SqliteRow]) -> ReadSpan {
+    let Some((ends, rows)) = rows.split_first() else {
+        unreachable!("the row of ends is always there");
+    };
+    let Bounds {
+        head, discarded_to, ..
+    } = bounds(ends);
+    let fit: i64 = ends.get(3);
+    let events: Vec<Event> = rows.iter().filter_map(|row| event(row, 0)).collect();
+    assert!(
+        events.is_sorted_by(|one, next| one.id < next.id),
+        "a page is in the order of its ids"
+    );
+    let more = fit < span.through.get() || events.len() >= span.max_events;
+    let through = match events.last() {
+        Some(last) if more => last.id,
+        _ => span.through.min(head).max(span.after),
+    };
+    let page = Page {
+        events,
+        through,
+        discarded_to,
+    };
+    ReadSpan { page, head, more }
+}
+
+fn collect_wanted(span: &Span<'_>, rows: &[SqliteRow]) -> ReadSpan {
     let Some(first) = rows.first() else {
         unreachable!("the row of `ends` is always there");
     };
@@ -341,7 +408,7 @@ fn collect_span(span: &Span<'_>, rows: &[SqliteRow]) -> ReadSpan {
     } = bounds(first);
     let found: i64 = first.get("found");
     let scan_end: Option<i64> = first.get("scan_end");
-    let events: Vec<Event> = rows.iter().filter_map(event).collect();
+    let events: Vec<Event> = rows.iter().filter_map(|row| event(row, 5)).collect();
 
     let delivered = i64::try_from(events.len()).unwrap_or(i64::MAX);
     let cut =
@@ -366,9 +433,9 @@ fn collect_span(span: &Span<'_>, rows: &[SqliteRow]) -> ReadSpan {
 /// Ids are dense in SQLite, so what is below the oldest row was discarded, be
 /// it by the original's discarder, which records nothing.
 fn bounds(row: &SqliteRow) -> Bounds {
-    let head: i64 = row.get("head");
-    let oldest: Option<i64> = row.get("oldest");
-    let discarded: i64 = row.get("discarded");
+    let head: i64 = row.get(0);
+    let oldest: Option<i64> = row.get(1);
+    let discarded: i64 = row.get(2);
     let discarded = discarded.max(oldest.map_or(head, |oldest| oldest - 1));
     Bounds {
         head: EventId::stored(head),
@@ -377,10 +444,11 @@ fn bounds(row: &SqliteRow) -> Bounds {
     }
 }
 
-fn event(row: &SqliteRow) -> Option<Event> {
-    let id: i64 = row.get::<Option<i64>, _>("id")?;
-    let kind = text(row, "type");
-    let data = text(row, "data");
+/// The event whose id, type, data and time begin at `column`.
+fn event(row: &SqliteRow, column: usize) -> Option<Event> {
+    let id: i64 = row.get::<Option<i64>, _>(column)?;
+    let kind = text(row, column + 1);
+    let data = text(row, column + 2);
     let fault = match (&kind, &data) {
         (None, _) => Some(Fault::TypeNotText),
         (_, None) => Some(Fault::DataNotText),
@@ -391,14 +459,14 @@ fn event(row: &SqliteRow) -> Option<Event> {
         kind: kind.unwrap_or_default(),
         data: data.unwrap_or_default(),
         ts: row
-            .get::<Option<i64>, _>("millis")
+            .get::<Option<i64>, _>(column + 3)
             .map(Moment::from_unix_millis),
         fault,
     })
 }
 
 /// A column as text, whatever type the application stored; `None` if it is not UTF-8.
-fn text(row: &SqliteRow, column: &str) -> Option<Box<str>> {
+fn text(row: &SqliteRow, column: usize) -> Option<Box<str>> {
     let bytes: &[u8] = row.get_unchecked(column);
     std::str::from_utf8(bytes).ok().map(Into::into)
 }
