@@ -206,10 +206,11 @@ impl SqliteStore {
     /// The rows are chosen by their sizes first (`octet_length` does not read
     /// the data), so that a page of large events costs no more than it returns.
     pub(super) async fn read_span(&self, span: &Span<'_>) -> Result<ReadSpan, Error> {
+        let mut connection = self.connections.read().await?;
         if span.want.is_all() {
-            self.read_all(span).await
+            self.read_all(&mut connection, span).await
         } else {
-            self.read_wanted(span).await
+            self.read_wanted(&mut connection, span).await
         }
     }
 
@@ -218,7 +219,11 @@ impl SqliteStore {
     ///
     /// `LIMIT ?` alone would make SQLite compile the statement anew each time:
     /// it plans by the bound value. It does not look into a sum.
-    async fn read_all(&self, span: &Span<'_>) -> Result<ReadSpan, Error> {
+    async fn read_all(
+        &self,
+        connection: &mut SqliteConnection,
+        span: &Span<'_>,
+    ) -> Result<ReadSpan, Error> {
         const PAGE: &str = "
             WITH sized AS NOT MATERIALIZED (
                 SELECT id, octet_length(data) + 40 AS size FROM evt_queue
@@ -238,21 +243,24 @@ impl SqliteStore {
                     CAST(round(unixepoch(ts, 'auto', 'subsec') * 1000) AS INTEGER)
                 FROM evt_queue WHERE id > ?2 AND id <= (SELECT id FROM fit)
                 ORDER BY id LIMIT ?4 + 0)";
-        let mut connection = self.connections.read().await?;
         let rows = sqlx::query(self.sql(PAGE))
             .bind(self.stream())
             .bind(span.after.get())
             .bind(span.through.get())
             .bind(i64::try_from(span.max_events).unwrap_or(i64::MAX))
             .bind(i64::try_from(span.max_bytes.max(1)).unwrap_or(i64::MAX))
-            .fetch_all(&mut *connection)
+            .fetch_all(connection)
             .await
             .map_err(|error| unavailable(&error))?;
         Ok(collect_all(span, &rows))
     }
 
     /// With a filter: a bounded number of rows is looked at.
-    async fn read_wanted(&self, span: &Span<'_>) -> Result<ReadSpan, Error> {
+    async fn read_wanted(
+        &self,
+        connection: &mut SqliteConnection,
+        span: &Span<'_>,
+    ) -> Result<ReadSpan, Error> {
         const PAGE: &str = "
             WITH ends AS (
                 SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'evt_queue'), 0) AS head,
@@ -276,7 +284,6 @@ impl SqliteStore {
                     CAST(round(unixepoch(ts, 'auto', 'subsec') * 1000) AS INTEGER) AS millis
                 FROM chosen CROSS JOIN evt_queue USING (id) WHERE before < ?7) AS event
             ORDER BY event.id";
-        let mut connection = self.connections.read().await?;
         let rows = sqlx::query(self.sql(PAGE))
             .bind(self.stream())
             .bind(span.after.get())
@@ -285,7 +292,7 @@ impl SqliteStore {
             .bind(i64::try_from(limits::SCAN_ROWS).unwrap_or(i64::MAX))
             .bind(i64::try_from(span.max_events).unwrap_or(i64::MAX))
             .bind(i64::try_from(span.max_bytes).unwrap_or(i64::MAX))
-            .fetch_all(&mut *connection)
+            .fetch_all(connection)
             .await
             .map_err(|error| unavailable(&error))?;
         Ok(collect_wanted(span, &rows))
@@ -474,11 +481,17 @@ fn text(row: &SqliteRow, column: usize) -> Option<Box<str>> {
 /// Everything visible is settled: see the module's head.
 pub(super) struct SqliteTail {
     store: SqliteStore,
+    /// Its own, from the first read on: a pool pings a connection each time it
+    /// comes back, which costs as much as the look itself.
+    connection: Option<SqliteConnection>,
 }
 
 impl SqliteTail {
     pub(super) fn new(store: SqliteStore) -> Self {
-        Self { store }
+        Self {
+            store,
+            connection: None,
+        }
     }
 }
 
@@ -501,7 +514,13 @@ impl Tail for SqliteTail {
             max_events: limits::PAGE_EVENTS,
             max_bytes: limits::PAGE_BYTES,
         };
-        let ReadSpan { page, head, more } = self.store.read_span(&span).await?;
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.store.connections.read_apart().await?,
+        };
+        // After a failure the next look is taken through a new one.
+        let ReadSpan { page, head, more } = self.store.read_all(&mut connection, &span).await?;
+        self.connection = Some(connection);
         Ok(TailRead {
             events: page.events,
             scanned: page.through,
