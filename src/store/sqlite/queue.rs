@@ -20,8 +20,9 @@ use crate::{
 
 type Outcomes = Vec<Result<IdRuns, Refusal>>;
 
-/// Binds of one INSERT stay far below SQLite's 32 766.
-const INSERT_ROWS: usize = 500;
+/// Rows of one INSERT: powers of two, so that any batch is made of few
+/// statements that stay compiled. Compiling costs more than inserting.
+const INSERT_ROWS: usize = 256;
 
 /// Expired request ids that one write removes at most.
 const PURGE_ROWS: i64 = 1000;
@@ -117,13 +118,17 @@ impl SqliteStore {
         const INSERT: &str = "INSERT INTO evt_queue (type, data, ts) VALUES ";
         const ROW: &str = "(?, ?, CURRENT_TIMESTAMP)";
         let mut last = 0;
-        for chunk in events.chunks(INSERT_ROWS) {
+        let mut rest = events;
+        while !rest.is_empty() {
+            let rows = (rest.len().min(INSERT_ROWS) + 1).next_power_of_two() / 2;
+            let (chunk, after) = rest.split_at(rows);
+            rest = after;
             let mut sql = self.options.common.names.apply(INSERT).into_owned();
             for index in 0..chunk.len() {
                 sql.push_str(if index == 0 { ROW } else { ", " });
                 sql.push_str(if index == 0 { "" } else { ROW });
             }
-            let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(chunk.len() == 1);
+            let mut query = sqlx::query(AssertSqlSafe(sql));
             for event in chunk {
                 query = query.bind(event.kind.as_str()).bind(event.data.as_str());
             }
