@@ -84,7 +84,7 @@ pub(crate) async fn insert_rows_for(
 /// The same one-row transactions by SQLite's own shell, which has neither a
 /// second thread nor an await: the time `count` of them take.
 pub(crate) async fn shell_inserts(file: &Path, count: u64) -> anyhow::Result<Duration> {
-    drop(connect(file).await?);
+    sqlx::Connection::close(connect(file).await?).await?;
     let mut script = String::from("PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=4000;\n");
     for number in 0..count {
         script.push_str("INSERT INTO evt_queue (type, data, ts) VALUES ('");
@@ -95,6 +95,7 @@ pub(crate) async fn shell_inserts(file: &Path, count: u64) -> anyhow::Result<Dur
     }
     let begun = Instant::now();
     let mut shell = Command::new("sqlite3")
+        .args(["-bail", "-cmd", ".timeout 10000"])
         .arg(file)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
