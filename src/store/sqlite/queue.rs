@@ -265,7 +265,9 @@ impl SqliteStore {
         Ok(collect_all(span, &rows))
     }
 
-    /// With a filter: a bounded number of rows is looked at.
+    /// With a filter: a bounded number of rows is looked at. The cross join keeps
+    /// SQLite from scanning before it knows the bound, the cast from making an
+    /// index of all types; either would cost as much as the table is long.
     async fn read_wanted(
         &self,
         connection: &mut SqliteConnection,
@@ -281,7 +283,7 @@ impl SqliteStore {
                     (SELECT id FROM evt_queue WHERE id > ?2 AND id <= ?3
                      ORDER BY id LIMIT 1 OFFSET ?5 - 1) AS scan_end),
             sized AS (
-                SELECT id, octet_length(data) + 40 AS size FROM evt_queue, ends
+                SELECT id, octet_length(data) + 40 AS size FROM ends CROSS JOIN evt_queue
                 WHERE id > ?2 AND id <= coalesce(scan_end, ?3)
                     AND CAST(type AS TEXT) IN (SELECT value FROM json_each(?4))
                 ORDER BY id LIMIT ?6 + 0),
