@@ -24,7 +24,10 @@ use sqlx::{
 };
 
 use super::SqliteOptions;
-use crate::store::{Effect, Error};
+use crate::{
+    limits,
+    store::{Effect, Error},
+};
 
 /// The pools, replaced as one by a reconnect.
 #[derive(Debug)]
@@ -151,6 +154,7 @@ impl Pools {
             .synchronous(options.synchronous.into())
             .busy_timeout(options.busy_timeout)
             .foreign_keys(false)
+            .row_buffer_size(limits::PAGE_EVENTS)
             .pragma("wal_autocheckpoint", CHECKPOINT_PAGES);
         if create {
             let made = connect.clone().create_if_missing(true).connect().await;

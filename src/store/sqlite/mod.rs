@@ -7,11 +7,13 @@
 //! reads through a small pool of snapshots (WAL). The file itself can be
 //! replaced under a running service, see `connections`.
 
+mod changes;
 mod connections;
 mod consumers;
 mod queue;
 mod schema;
 mod sessions;
+mod tail;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -21,8 +23,8 @@ use uuid::Uuid;
 
 use self::connections::Connections;
 use super::{
-    Advance, Advanced, Append, Audit, Bounds, Consumer, ConsumerPage, Error, IdRuns, NewSession,
-    Opening, Options, Page, Refusal, Span, Standing, Store, Tail,
+    Advance, Advanced, Append, Audit, Bounds, Consumer, ConsumerPage, Effect, Error, IdRuns,
+    NewSession, Opening, Options, Page, Refusal, Span, Standing, Store, Tail,
 };
 use crate::event::{ConsumerKey, EventId, Moment};
 
@@ -141,7 +143,7 @@ impl Store for SqliteStore {
     }
 
     fn tail(&self) -> Box<dyn Tail> {
-        Box::new(queue::SqliteTail::new(self.clone()))
+        Box::new(tail::SqliteTail::new(self.clone()))
     }
 
     async fn page(&self, span: &Span<'_>) -> Result<Page, Error> {
@@ -153,7 +155,9 @@ impl Store for SqliteStore {
     }
 
     async fn bounds(&self) -> Result<Bounds, Error> {
-        self.read_bounds().await
+        self.connections.check_file(Effect::None)?;
+        let mut connection = self.connections.read().await?;
+        self.read_bounds(&mut connection).await
     }
 
     async fn audit(&self, known: EventId) -> Result<Audit, Error> {

@@ -2,7 +2,6 @@
 
 use std::{collections::HashMap, fmt::Write as _};
 
-use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, Row, SqliteConnection, sqlite::SqliteRow};
 use uuid::Uuid;
 
@@ -13,9 +12,7 @@ use super::{
 use crate::{
     event::{Event, EventId, EventType, Fault, Moment, NewEvent, User, Want},
     limits,
-    store::{
-        Append, Bounds, Effect, Error, IdRange, IdRuns, Page, Proof, Refusal, Span, Tail, TailRead,
-    },
+    store::{Append, Bounds, Error, IdRuns, Page, Refusal, Span},
 };
 
 type Outcomes = Vec<Result<IdRuns, Refusal>>;
@@ -30,9 +27,9 @@ const PURGE_ROWS: i64 = 1000;
 /// A page and the head of the same snapshot.
 pub(super) struct ReadSpan {
     pub page: Page,
-    head: EventId,
+    pub head: EventId,
     /// Whether rows or bytes ran out before the span did.
-    more: bool,
+    pub more: bool,
 }
 
 impl SqliteStore {
@@ -229,7 +226,7 @@ impl SqliteStore {
     ///
     /// `LIMIT ?` alone would make SQLite compile the statement anew each time:
     /// it plans by the bound value. It does not look into a sum.
-    async fn read_all(
+    pub(super) async fn read_all(
         &self,
         connection: &mut SqliteConnection,
         span: &Span<'_>,
@@ -324,16 +321,17 @@ impl SqliteStore {
         Ok(id.map(EventId::stored))
     }
 
-    pub(super) async fn read_bounds(&self) -> Result<Bounds, Error> {
+    pub(super) async fn read_bounds(
+        &self,
+        connection: &mut SqliteConnection,
+    ) -> Result<Bounds, Error> {
         const BOUNDS: &str = "SELECT
             coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'evt_queue'), 0) AS head,
             (SELECT min(id) FROM evt_queue) AS oldest,
             coalesce((SELECT discarded_to FROM evt_stream WHERE stream = ?1), 0) AS discarded";
-        self.connections.check_file(Effect::None)?;
-        let mut connection = self.connections.read().await?;
         let row = sqlx::query(self.sql(BOUNDS))
             .bind(self.stream())
-            .fetch_one(&mut *connection)
+            .fetch_one(connection)
             .await
             .map_err(|error| unavailable(&error))?;
         Ok(bounds(&row))
@@ -497,57 +495,4 @@ fn event(row: &SqliteRow, column: usize) -> Option<Event> {
 fn text(row: &SqliteRow, column: usize) -> Option<Box<str>> {
     let bytes: &[u8] = row.get_unchecked(column);
     std::str::from_utf8(bytes).ok().map(Into::into)
-}
-
-/// Everything visible is settled: see the module's head.
-pub(super) struct SqliteTail {
-    store: SqliteStore,
-    /// Its own, from the first read on: a pool pings a connection each time it
-    /// comes back, which costs as much as the look itself.
-    connection: Option<SqliteConnection>,
-}
-
-impl SqliteTail {
-    pub(super) fn new(store: SqliteStore) -> Self {
-        Self {
-            store,
-            connection: None,
-        }
-    }
-}
-
-#[async_trait]
-impl Tail for SqliteTail {
-    async fn frontier(&mut self, _known: EventId) -> Result<Proof, Error> {
-        let head = self.store.read_bounds().await?.head;
-        Ok(Proof {
-            frontier: head,
-            head,
-        })
-    }
-
-    async fn read(&mut self, after: EventId, _gaps: &[IdRange]) -> Result<TailRead, Error> {
-        self.store.connections.check_file(Effect::None)?;
-        let span = Span {
-            after,
-            through: EventId::MAX,
-            want: &Want::All,
-            max_events: limits::PAGE_EVENTS,
-            max_bytes: limits::PAGE_BYTES,
-        };
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => self.store.connections.read_apart().await?,
-        };
-        // After a failure the next look is taken through a new one.
-        let ReadSpan { page, head, more } = self.store.read_all(&mut connection, &span).await?;
-        self.connection = Some(connection);
-        Ok(TailRead {
-            events: page.events,
-            scanned: page.through,
-            dead_through: page.through,
-            head,
-            more,
-        })
-    }
 }
