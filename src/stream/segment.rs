@@ -172,12 +172,8 @@ impl Selection {
             .partition_point(|event| event.id <= self.reached);
         let mut picked: Vec<Range<usize>> = Vec::new();
         for (index, event) in segment.events.iter().enumerate().skip(first) {
-            // A type that is no text might be the one wanted.
-            let type_unknown = event.fault == Some(Fault::TypeNotText);
-            if let Some(fault) = event
-                .fault
-                .filter(|_| type_unknown || want.takes(&event.kind))
-            {
+            // A type that is no text is none that a filter can name.
+            if let Some(fault) = event.fault.filter(|_| want.takes(&event.kind)) {
                 self.full = true;
                 self.blocked_by = (self.events == 0).then_some((event.id, fault));
                 break;

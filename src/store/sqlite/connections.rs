@@ -245,9 +245,10 @@ fn is_read_only(error: &sqlx::Error) -> bool {
 }
 
 /// Whether the database refuses the values themselves: `SQLITE_TOOBIG`,
-/// `SQLITE_CONSTRAINT` (a CHECK or trigger of the application's), `SQLITE_MISMATCH`.
+/// `SQLITE_CONSTRAINT` (a CHECK or trigger of the application's), `SQLITE_MISMATCH`,
+/// or a row that an INSERT should have made is missing.
 pub(super) fn is_data_error(error: &sqlx::Error) -> bool {
-    matches!(primary_code(error), Some(18..=20))
+    matches!(primary_code(error), Some(18..=20)) || matches!(error, sqlx::Error::RowNotFound)
 }
 
 /// A failure before anything was committed.

@@ -98,7 +98,7 @@ impl SqliteStore {
                 }
                 Err(error) if is_data_error(&error) => {
                     savepoint.rollback().await?;
-                    Err(Refusal::Data(error.to_string()))
+                    Err(Refusal::Data(refusal_text(&error)))
                 }
                 Err(error) => return Err(error),
             };
@@ -109,6 +109,7 @@ impl SqliteStore {
 
     /// Inserts and returns the first id. The ids of one transaction are
     /// consecutive: it holds the file's write lock, and AUTOINCREMENT counts by one.
+    /// [`sqlx::Error::RowNotFound`] if a trigger left one out (`RAISE(IGNORE)`).
     async fn insert_events(
         &self,
         tx: &mut SqliteConnection,
@@ -127,7 +128,11 @@ impl SqliteStore {
             for event in chunk {
                 query = query.bind(event.kind.as_str()).bind(event.data.as_str());
             }
-            last = query.execute(&mut *tx).await?.last_insert_rowid();
+            let inserted = query.execute(&mut *tx).await?;
+            if inserted.rows_affected() != chunk.len() as u64 {
+                return Err(sqlx::Error::RowNotFound);
+            }
+            last = inserted.last_insert_rowid();
         }
         Ok(last - i64::try_from(events.len()).unwrap_or(i64::MAX) + 1)
     }
@@ -206,6 +211,8 @@ impl SqliteStore {
     /// The rows are chosen by their sizes first (`octet_length` does not read
     /// the data), so that a page of large events costs no more than it returns.
     pub(super) async fn read_span(&self, span: &Span<'_>) -> Result<ReadSpan, Error> {
+        // A type that was stored as a BLOB is compared as the text it holds, as
+        // the hub's readers do.
         const PAGE: &str = "
             WITH ends AS (
                 SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'evt_queue'), 0) AS head,
@@ -216,7 +223,7 @@ impl SqliteStore {
             sized AS (
                 SELECT id, octet_length(data) + 40 AS size FROM evt_queue, ends
                 WHERE id > ?2 AND id <= coalesce(scan_end, ?3)
-                    AND (?4 IS NULL OR type IN (SELECT value FROM json_each(?4)))
+                    AND (?4 IS NULL OR CAST(type AS TEXT) IN (SELECT value FROM json_each(?4)))
                 ORDER BY id LIMIT ?6),
             chosen AS (
                 SELECT id, sum(size) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING) - size AS before
@@ -275,6 +282,13 @@ impl SqliteStore {
             .await
             .map_err(|error| unavailable(&error))?;
         Ok(bounds(&row))
+    }
+}
+
+fn refusal_text(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::RowNotFound => "a trigger left it out".to_owned(),
+        error => error.to_string(),
     }
 }
 
