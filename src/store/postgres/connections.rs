@@ -178,8 +178,8 @@ impl Identity {
 }
 
 async fn connect(options: &PostgresOptions) -> Result<PgConnection, Error> {
-    let connecting = PgConnection::connect_with(&session(options));
-    match timeout(CONNECT_TIMEOUT, connecting).await {
+    let session = session(options);
+    match timeout(CONNECT_TIMEOUT, PgConnection::connect_with(&session)).await {
         Ok(Ok(connection)) => Ok(connection),
         Ok(Err(error)) => Err(Error::Unavailable {
             effect: Effect::None,
@@ -270,8 +270,10 @@ pub(super) fn is_data_error(error: &sqlx::Error) -> bool {
         .as_database_error()
         .and_then(|error| error.constraint())
         .is_some_and(|constraint| constraint.ends_with("_pkey"));
-    matches!(&state[..2], "22" | "23" | "27" | "38" | "39" | "44" | "54" | "P0")
-        && !(state == "23505" && own_key)
+    matches!(
+        &state[..2],
+        "22" | "23" | "27" | "38" | "39" | "44" | "54" | "P0"
+    ) && !(state == "23505" && own_key)
 }
 
 /// A failure before anything was committed.

@@ -102,7 +102,9 @@ mod tests {
     #[derive(Debug, Clone, Copy)]
     enum Act {
         /// A transaction begins and locks the table, or a partition only.
-        Begin { leaf: bool },
+        Begin {
+            leaf: bool,
+        },
         /// Some transaction draws an id.
         Draw(usize),
         /// Some transaction is prepared: a new name for its lock.
@@ -330,7 +332,11 @@ mod tests {
 
     #[test]
     fn every_broken_rule_loses_and_the_kept_one_does_not() {
-        let lost_by = |rule| (0..400).map(|seed| lost(rule, &random_acts(seed)).len()).sum();
+        let lost_by = |rule| {
+            (0..400)
+                .map(|seed| lost(rule, &random_acts(seed)).len())
+                .sum()
+        };
         let kept: usize = lost_by(Rule::P1s);
         assert_eq!(kept, 0);
         for broken in [

@@ -167,7 +167,8 @@ impl PostgresStore {
         connection: &mut PgConnection,
         sequence: &str,
     ) -> Result<(), Error> {
-        const HIGHEST: &str = "SELECT coalesce((SELECT id FROM evt_queue ORDER BY id DESC LIMIT 1), 0)";
+        const HIGHEST: &str =
+            "SELECT coalesce((SELECT id FROM evt_queue ORDER BY id DESC LIMIT 1), 0)";
         // In this order: an id that is drawn in between is no fault.
         let highest: i64 = sqlx::query_scalar(self.sql(HIGHEST))
             .fetch_one(&mut *connection)
