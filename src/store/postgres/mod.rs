@@ -130,13 +130,9 @@ impl PostgresStore {
 
     /// A statement of a common head and its own end.
     fn sql2(&self, head: &'static str, end: &'static str) -> SqlStr {
-        self.sql3(head, "", end)
-    }
-
-    fn sql3(&self, head: &'static str, between: &'static str, end: &'static str) -> SqlStr {
         use sqlx::{AssertSqlSafe, SqlSafeStr};
         let names = &self.options.common.names;
-        let sql = format!("{}{between}{}", names.apply(head), names.apply(end));
+        let sql = format!("{}{}", names.apply(head), names.apply(end));
         AssertSqlSafe(sql).into_sql_str()
     }
 

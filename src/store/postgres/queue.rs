@@ -1,6 +1,6 @@
 //! The queue table: group commit, pages, its ends.
 
-use sqlx::{Acquire as _, PgConnection, Row, postgres::PgRow};
+use sqlx::{Acquire as _, AssertSqlSafe, PgConnection, Row, SqlSafeStr as _, postgres::PgRow};
 
 use super::{
     PostgresStore,
@@ -270,8 +270,7 @@ impl PostgresStore {
     /// One page and the low end, from one snapshot. Rows are chosen by their
     /// stored size before any data is unpacked, then by their real size.
     pub(super) async fn read_span(&self, span: &Span<'_>) -> Result<Page, Error> {
-        const PAGE: &str = "
-            WITH scan AS MATERIALIZED (
+        const PAGE: &str = ", scan AS MATERIALIZED (
                 SELECT (SELECT id FROM evt_queue WHERE id > $4 AND id <= $5
                     ORDER BY id LIMIT 1 OFFSET $7 - 1) AS scan_end),
             found AS MATERIALIZED (
@@ -349,14 +348,11 @@ impl PostgresStore {
             .fetch_one(&mut *connection)
             .await
             .map_err(|error| unavailable(&error))?;
-        // Later than the rows, so that it is above them.
-        let head = self.read_head(&mut connection).await;
-        let head = EventId::stored(head.map_err(|error| unavailable(&error))?);
         let proven = self.with_shared(|shared| shared.settled);
         let settled = EventId::stored(proven.max(row.get("frontier")));
         let low = self.conclude_low_end(asked, &row, settled);
         Ok(Bounds {
-            head,
+            head: EventId::stored(row.get("head")),
             oldest: row.get::<Option<i64>, _>("oldest").map(EventId::stored),
             discarded_to: low,
         })
@@ -378,7 +374,7 @@ impl PostgresStore {
         const LOW: &str = "WITH slow AS MATERIALIZED (
                 SELECT (SELECT last_evt_id FROM evt_consumers WHERE last_evt_id > 0
                     ORDER BY last_evt_id LIMIT 1) AS slowest),
-            low AS MATERIALIZED (SELECT slow.slowest,
+            low AS MATERIALIZED (SELECT slow.slowest, (HEAD) AS head,
                 coalesce(stream.discarded_to, 0) AS recorded,
                 coalesce(stream.frontier, 0) AS frontier,
                 (SELECT id FROM evt_queue WHERE id > $2 ORDER BY id LIMIT 1) AS oldest,
@@ -387,10 +383,10 @@ impl PostgresStore {
                  ORDER BY id LIMIT 1) AS next_witness,
                 EXISTS (SELECT FROM evt_queue WHERE id = $3) AS witnessed
             FROM slow LEFT JOIN evt_stream stream ON stream.stream = $1) ";
-        match end.trim_start().strip_prefix("WITH") {
-            Some(rest) => self.sql3(LOW, ", ", rest),
-            None => self.sql2(LOW, end),
-        }
+        let names = &self.options.common.names;
+        let head = super::tail::last_value_text(&self.sequence());
+        let low = names.apply(LOW).replace("HEAD", &head);
+        AssertSqlSafe(format!("{low}{}", names.apply(end))).into_sql_str()
     }
 
     fn conclude_low_end(&self, asked: LowEnd, row: &PgRow, through: EventId) -> EventId {
@@ -423,6 +419,7 @@ fn want_list(want: &Want) -> Option<Vec<&str>> {
 fn collect_page(span: &Span<'_>, rows: &[PgRow], discarded_to: EventId) -> Page {
     let found: i64 = rows.first().map_or(0, |row| row.get("found"));
     let scan_end: Option<i64> = rows.first().and_then(|row| row.get("scan_end"));
+    let head = EventId::stored(rows.first().map_or(0, |row| row.get("head")));
     let events: Vec<Event> = rows
         .iter()
         .filter(|row| row.get::<Option<i64>, _>("id").is_some())
@@ -433,7 +430,7 @@ fn collect_page(span: &Span<'_>, rows: &[PgRow], discarded_to: EventId) -> Page 
     let through = match (events.last(), scan_end) {
         (Some(last), _) if cut => last.id,
         (_, Some(scan_end)) => EventId::stored(scan_end),
-        _ => span.through.max(span.after),
+        _ => span.through.min(head).max(span.after),
     };
     Page {
         events,

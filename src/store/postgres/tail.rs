@@ -27,11 +27,12 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 /// S0: the highest id given out, 0 before the first (`is_called` is false then).
 pub(super) fn last_value_of(sequence: &str) -> SqlStr {
     use sqlx::{AssertSqlSafe, SqlSafeStr};
-    // The name is the server's own, quoted by it.
-    AssertSqlSafe(format!(
-        "SELECT last_value - CASE WHEN is_called THEN 0 ELSE 1 END FROM {sequence}"
-    ))
-    .into_sql_str()
+    AssertSqlSafe(last_value_text(sequence)).into_sql_str()
+}
+
+/// The name is the server's own, quoted by it.
+pub(super) fn last_value_text(sequence: &str) -> String {
+    format!("SELECT last_value - CASE WHEN is_called THEN 0 ELSE 1 END FROM {sequence}")
 }
 
 /// The queue and everything that inherits from it: a row inserted straight
