@@ -17,7 +17,7 @@ build: ## Build in release
 test: ## Tools, lints and all tests, as CI does
 	@scripts/test.sh
 
-soak: ## Repeat the integration tests in release for SOAK_MINUTES (10)
+soak: ## 100 kills under load, then load for SOAK_MINUTES (30), in release
 	@scripts/soak.sh
 
 lint: ## Format, clippy, rustdoc, dependencies, contract

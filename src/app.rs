@@ -16,7 +16,7 @@ use crate::{
     config::{Config, DbUrl},
     grpc::{self, Features},
     http::{self, Scrape, Sources},
-    lifecycle::{Lifecycle, Readiness},
+    lifecycle::{Lifecycle, Readiness, UnixSignals},
     limits,
     listen::{Guards, Listener},
     store::{
@@ -33,6 +33,7 @@ use crate::{
 /// # Errors
 /// What kept it from starting, or the task that failed.
 pub async fn serve(config: Config) -> anyhow::Result<()> {
+    let signals = UnixSignals::new()?;
     let metrics = telemetry::install_metrics()?;
     let life = Lifecycle::new();
     let store = open(&config).await?;
@@ -45,8 +46,18 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     .await
     .context("cannot read the stream")?;
 
-    let health = start_grpc(&config, &life, &stream)?;
-    start_http(&config, &life, &stream, &metrics)?;
+    // Acknowledgements of the streams that end, and questions about the
+    // readiness, are still taken while the streams end.
+    let closing = CancellationToken::new();
+    let health = start_grpc(&config, &life, &stream, &closing)?;
+    start_http(&config, &life, &stream, &metrics, &closing)?;
+    let farewell = farewell(
+        stream.clone(),
+        life.fronts.stopping(),
+        life.fronts.killed(),
+        closing,
+    );
+    life.fronts.spawn("farewell", farewell);
     life.engine.spawn(
         "metrics",
         telemetry::upkeep(metrics, life.engine.stopping()),
@@ -65,7 +76,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         database = store.kind(),
         "ready"
     );
-    life.run_until_signal(config.shutdown_deadline, async move {
+    life.run_until_signal(signals, config.shutdown_deadline, async move {
         store.close().await;
         Ok(())
     })
@@ -76,6 +87,7 @@ fn start_grpc(
     config: &Config,
     life: &Lifecycle,
     stream: &EventStream,
+    closing: &CancellationToken,
 ) -> anyhow::Result<HealthReporter> {
     let features = Features {
         reflection: config.grpc.reflection,
@@ -89,9 +101,9 @@ fn start_grpc(
     let listener = Listener::bind("grpc", &config.grpc.listen, guards)
         .with_context(|| format!("grpc.listen: cannot listen on {}", config.grpc.listen))?;
     tracing::info!(address = %listener.local_address()?, "listening for gRPC");
-    let (stopping, killed) = (life.fronts.stopping(), life.fronts.killed());
+    let (closing, killed) = (closing.clone(), life.fronts.killed());
     life.fronts
-        .spawn("grpc", listener.serve(routes, stopping, killed));
+        .spawn("grpc", listener.serve(routes, closing, killed));
     Ok(health)
 }
 
@@ -100,6 +112,7 @@ fn start_http(
     life: &Lifecycle,
     stream: &EventStream,
     metrics: &PrometheusHandle,
+    closing: &CancellationToken,
 ) -> anyhow::Result<()> {
     let Some(address) = &config.http else {
         return Ok(());
@@ -112,10 +125,10 @@ fn start_http(
     let listener = Listener::bind("http", address, Guards::default())
         .with_context(|| format!("http.listen: cannot listen on {address}"))?;
     tracing::info!(address = %listener.local_address()?, "listening for HTTP");
-    let (stopping, killed) = (life.fronts.stopping(), life.fronts.killed());
+    let (closing, killed) = (closing.clone(), life.fronts.killed());
     life.fronts.spawn(
         "http",
-        listener.serve(http::router(sources), stopping, killed),
+        listener.serve(http::router(sources), closing, killed),
     );
     Ok(())
 }
@@ -208,7 +221,21 @@ fn settings(config: &Config) -> Settings {
             linger: std::time::Duration::ZERO,
             heartbeat: stream.heartbeat,
         },
+        ending_grace: limits::ENDING_GRACE.min(config.shutdown_deadline / 2),
     }
+}
+
+/// Closes the listeners when the streams have ended.
+async fn farewell(
+    stream: EventStream,
+    stopping: CancellationToken,
+    killed: CancellationToken,
+    closing: CancellationToken,
+) -> anyhow::Result<()> {
+    stopping.cancelled().await;
+    killed.run_until_cancelled(stream.streams_ended()).await;
+    closing.cancel();
+    Ok(())
 }
 
 /// Keeps readiness and `grpc.health.v1` in step with the database.

@@ -89,10 +89,11 @@ impl Lifecycle {
     /// end had to be forced.
     pub async fn run_until_signal(
         &self,
+        signals: UnixSignals,
         deadline: Duration,
         close: impl Future<Output = anyhow::Result<()>>,
     ) -> anyhow::Result<()> {
-        self.run(UnixSignals::new()?, deadline, close).await
+        self.run(signals, deadline, close).await
     }
 
     async fn run(
@@ -155,13 +156,21 @@ trait Signals {
     async fn next(&mut self) -> &'static str;
 }
 
-struct UnixSignals {
+/// SIGTERM and SIGINT from the moment that this is made. It is made before
+/// anything is started: a signal that nobody handles ends the process where
+/// it stands.
+pub struct UnixSignals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl UnixSignals {
-    fn new() -> anyhow::Result<Self> {
+    /// Handles the signals from now on, inside the runtime.
+    ///
+    /// # Errors
+    ///
+    /// If the operating system does not allow it.
+    pub fn new() -> anyhow::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate()).context("handling SIGTERM")?,
             interrupt: signal(SignalKind::interrupt()).context("handling SIGINT")?,

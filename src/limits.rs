@@ -105,6 +105,10 @@ pub const MAX_SUBSCRIPTIONS: usize = 4096;
 /// is the better answer.
 pub const MAX_CONFIGURED_SUBSCRIPTIONS: usize = 65_536;
 
+/// How long a stream that the server ends waits for the acknowledgements of what
+/// it has sent; half of a shutdown deadline that is short.
+pub const ENDING_GRACE: Duration = Duration::from_secs(2);
+
 /// Consumers on one page of a list: `ident` and figures, far below a message.
 pub const MAX_PAGE_SIZE: usize = 1000;
 

@@ -45,7 +45,8 @@ fn undecodable(fault: &str) -> Error {
         && let Some((_message, field)) = place.split_once('.')
         && !place.contains(' ')
     {
-        path.insert(0, field);
+        // As the contract spells it, not as Rust must.
+        path.insert(0, field.strip_prefix("r#").unwrap_or(field));
         rule = rest;
     }
     let field = if path.is_empty() {
@@ -70,7 +71,7 @@ mod tests {
     #[test]
     fn nested_field_is_named_from_the_outside() {
         let (field, rule) = field_and_rule(
-            "NewEvent.type: AddEventsRequest.events: invalid string value: data is not UTF-8",
+            "NewEvent.r#type: AddEventsRequest.events: invalid string value: data is not UTF-8",
         );
         assert_eq!(field, "events.type");
         assert_eq!(

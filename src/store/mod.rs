@@ -76,8 +76,8 @@ pub trait Store: Send + Sync + 'static {
     /// `policy` respects it.
     async fn open_session(&self, session: &NewSession) -> Result<Opening, Error>;
 
-    /// Removes sessions that ended.
-    async fn close_sessions(&self, sessions: &[(ConsumerKey, i64)]) -> Result<(), Error>;
+    /// Removes sessions that ended, or never quite began, by their ids.
+    async fn close_sessions(&self, sessions: &[(ConsumerKey, Uuid)]) -> Result<(), Error>;
 
     /// Renews this replica's heartbeat and tells how its sessions stand, in
     /// their order.

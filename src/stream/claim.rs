@@ -58,19 +58,26 @@ impl Engine {
                 .await
                 .map_err(|error| self.tailer.failed(error))
         };
+        let attempt = self.sessions.attempt(session);
         let mut opening = open().await?;
         // The session in the way may have ended here a moment ago.
         if matches!(opening, Opening::Occupied(_)) && self.sessions.flush().await? {
             opening = open().await?;
         }
         match opening {
-            Opening::Unknown => Err(Error::NotRegistered {
-                consumer: session.key.ident(),
-            }),
-            Opening::Occupied(label) => Ok(Claimed::Occupied(label)),
+            Opening::Unknown => {
+                attempt.refused();
+                Err(Error::NotRegistered {
+                    consumer: session.key.ident(),
+                })
+            }
+            Opening::Occupied(label) => {
+                attempt.refused();
+                Ok(Claimed::Occupied(label))
+            }
             Opening::Opened(opened) => {
                 self.refuse_stopped(&opened).await?;
-                let entered = self.sessions.enter(&session.key, opened.epoch);
+                let entered = attempt.enter(opened.epoch);
                 let key = session.key.clone();
                 let held = Held {
                     engine: Arc::clone(self),

@@ -1,6 +1,6 @@
 //! The life of consumers, and the state of the stream for operators.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::time::Duration;
 
 use uuid::Uuid;
 
@@ -187,7 +187,7 @@ impl EventStream {
                 .filter(|state| state.problem.is_some())
                 .collect(),
             problem: engine.tailer.problem(),
-            open_streams: engine.open_streams.load(Ordering::Relaxed),
+            open_streams: *engine.open_streams.borrow(),
             ring_bytes: engine.hub.usage().0,
             database: engine.store.kind(),
             replica: engine.sessions.replica(),

@@ -23,7 +23,7 @@ mod tailer;
 mod window;
 mod writer;
 
-use std::sync::{Arc, atomic::AtomicUsize};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::{Semaphore, watch},
@@ -68,6 +68,8 @@ pub struct Settings {
     pub push: PushLimits,
     /// The most unacknowledged events that a subscription may ask for.
     pub max_in_flight_events: usize,
+    /// How long a stream that is to end waits for its last acknowledgements.
+    pub ending_grace: Duration,
 }
 
 /// The stream. Cloning shares it.
@@ -86,7 +88,7 @@ struct Engine {
     sessions: Arc<Sessions>,
     settings: Settings,
     subscriptions: Arc<Semaphore>,
-    open_streams: AtomicUsize,
+    open_streams: watch::Sender<usize>,
     draining: CancellationToken,
 }
 
@@ -144,7 +146,7 @@ impl EventStream {
             sessions,
             settings,
             subscriptions: Arc::new(Semaphore::new(settings.max_subscriptions)),
-            open_streams: AtomicUsize::new(0),
+            open_streams: watch::Sender::new(0),
             draining,
         };
         Ok(Self {
@@ -178,6 +180,15 @@ impl EventStream {
     #[must_use]
     pub fn database(&self) -> watch::Receiver<DatabaseState> {
         self.engine.tailer.database()
+    }
+
+    /// Waits until no push stream is open, for as long as one that is to end
+    /// may wait for its acknowledgements. A stream that nobody reads does not
+    /// notice that it is to end.
+    pub async fn streams_ended(&self) {
+        let mut open = self.engine.open_streams.subscribe();
+        let ended = open.wait_for(|open| *open == 0);
+        let _ = tokio::time::timeout(self.engine.settings.ending_grace, ended).await;
     }
 
     /// How the stream behaves.

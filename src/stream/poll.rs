@@ -173,7 +173,12 @@ impl Engine {
                 self.advance(&consumer.key, consumer.epoch, last_id).await
             }
             None if quiet && position <= self.hub.tip().frontier => {
-                self.advance(&consumer.key, consumer.epoch, position).await
+                let noted = self.advance(&consumer.key, consumer.epoch, position).await;
+                match noted {
+                    // A database that cannot be written can still be read.
+                    Err(Error::Database { .. }) => Ok(position),
+                    noted => noted,
+                }
             }
             None => Ok(position),
         }

@@ -26,7 +26,7 @@ use super::tailer::TailerHandle;
 use crate::{
     error::Error,
     event::{ConsumerKey, EventId},
-    store::{Effect, Standing, Store},
+    store::{Effect, NewSession, Standing, Store},
     telemetry,
 };
 
@@ -53,8 +53,8 @@ pub(super) struct Sessions {
 #[derive(Default)]
 struct Registry {
     open: HashMap<ConsumerKey, Arc<Session>>,
-    /// Ended, but their rows are still there.
-    closing: Vec<(ConsumerKey, i64)>,
+    /// Ended, but their rows may still be there.
+    closing: Vec<(ConsumerKey, Uuid)>,
     /// Highest id delivered by earlier sessions of this process.
     delivered: HashMap<ConsumerKey, EventId>,
     /// Consumers that this process could not go on delivering to.
@@ -65,6 +65,7 @@ struct Registry {
 #[derive(Debug)]
 pub(super) struct Session {
     key: ConsumerKey,
+    id: Uuid,
     epoch: i64,
     acked: watch::Sender<EventId>,
     end: watch::Sender<Option<Error>>,
@@ -133,10 +134,21 @@ impl Sessions {
         }
     }
 
+    /// A session that the store is asked to open next.
+    pub(super) fn attempt<'a>(&'a self, session: &'a NewSession) -> Attempt<'a> {
+        Attempt {
+            sessions: self,
+            session,
+            settled: false,
+        }
+    }
+
     /// Enters a session that the store has opened; ends the one before.
-    pub(super) fn enter(&self, key: &ConsumerKey, epoch: i64) -> Arc<Session> {
+    fn enter(&self, opened: &NewSession, epoch: i64) -> Arc<Session> {
+        let key = &opened.key;
         let session = Arc::new(Session {
             key: key.clone(),
+            id: opened.id,
             epoch,
             acked: watch::Sender::new(EventId::START),
             end: watch::Sender::new(None),
@@ -165,7 +177,7 @@ impl Sessions {
             .is_some_and(|open| Arc::ptr_eq(open, session));
         if is_current {
             registry.open.remove(&session.key);
-            registry.closing.push((session.key.clone(), session.epoch));
+            registry.closing.push((session.key.clone(), session.id));
         }
         drop(registry);
         self.changed.notify_one();
@@ -187,16 +199,18 @@ impl Sessions {
     }
 
     /// Whether a session that the store shows as open has just ended here; its
-    /// row is gone when this returns.
+    /// row is gone when this returns. Callers may be dropped while they wait,
+    /// so what is to be closed is forgotten only afterwards.
     pub(super) async fn flush(&self) -> Result<bool, Error> {
-        let closing = std::mem::take(&mut self.registry().closing);
+        let closing = self.registry().closing.clone();
         if closing.is_empty() {
             return Ok(false);
         }
-        if let Err(error) = self.store.close_sessions(&closing).await {
-            self.registry().closing.extend(closing);
-            return Err(self.tailer.failed(error));
-        }
+        let closed = self.store.close_sessions(&closing).await;
+        closed.map_err(|error| self.tailer.failed(error))?;
+        self.registry()
+            .closing
+            .retain(|(_, id)| !closing.iter().any(|(_, closed)| closed == id));
         self.released.send_modify(|count| *count += 1);
         Ok(true)
     }
@@ -335,6 +349,37 @@ impl Sessions {
 
     fn registry(&self) -> MutexGuard<'_, Registry> {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A session that is being opened. When that is given up half way, because the
+/// client is gone or the consumer is stopped, its row is removed again.
+pub(super) struct Attempt<'a> {
+    sessions: &'a Sessions,
+    session: &'a NewSession,
+    settled: bool,
+}
+
+impl Attempt<'_> {
+    /// The store has opened it under `epoch`.
+    pub(super) fn enter(mut self, epoch: i64) -> Arc<Session> {
+        self.settled = true;
+        self.sessions.enter(self.session, epoch)
+    }
+
+    /// The store has not opened it.
+    pub(super) fn refused(mut self) {
+        self.settled = true;
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        if !self.settled {
+            let row = (self.session.key.clone(), self.session.id);
+            self.sessions.registry().closing.push(row);
+            self.sessions.changed.notify_one();
+        }
     }
 }
 

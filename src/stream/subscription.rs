@@ -61,9 +61,6 @@ enum Phase {
 /// group makes it acknowledgeable.
 const UNSENT_IDS: i64 = 1000;
 
-/// How long a draining server waits for the last acks.
-const ENDING_GRACE: Duration = Duration::from_secs(2);
-
 impl Subscription {
     pub(super) fn new(parts: Parts) -> Self {
         let Parts {
@@ -77,9 +74,7 @@ impl Subscription {
             permit,
         } = parts;
         metrics::gauge!(telemetry::STREAMS_OPEN).increment(1);
-        engine
-            .open_streams
-            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        engine.open_streams.send_modify(|open| *open += 1);
         Self {
             sent: reader.cursor(),
             tip: engine.hub.watch(),
@@ -330,7 +325,7 @@ impl Subscription {
         let grace = if self.window.is_empty() {
             Duration::ZERO
         } else {
-            ENDING_GRACE
+            self.engine.settings.ending_grace
         };
         self.phase = Phase::Ending(Instant::now() + grace);
         Delivery::Ending { grace }
@@ -396,9 +391,7 @@ impl Subscription {
 impl Drop for Subscription {
     fn drop(&mut self) {
         metrics::gauge!(telemetry::STREAMS_OPEN).decrement(1);
-        self.engine
-            .open_streams
-            .fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+        self.engine.open_streams.send_modify(|open| *open -= 1);
     }
 }
 

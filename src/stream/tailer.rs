@@ -105,7 +105,11 @@ impl TailerHandle {
 
     /// Makes the tailer follow for as long as the guard lives.
     pub(super) fn listen(self: &Arc<Self>) -> Listening {
-        self.listeners.fetch_add(1, Ordering::AcqRel);
+        if self.listeners.fetch_add(1, Ordering::AcqRel) == 0 {
+            // It rests without a timer. What was committed since its last look
+            // woke nobody, because nobody listened.
+            self.wake.notify_one();
+        }
         Listening {
             tailer: Arc::clone(self),
         }

@@ -8,7 +8,23 @@
     reason = "tests start processes and tasks as they need; their modules are one crate"
 )]
 
+mod admin;
 mod architecture;
+mod calls;
+mod cli;
+mod crash;
+mod faults;
+mod input;
+mod ledger;
+mod lifecycle;
+mod load;
+mod poll;
+mod push;
 mod readme;
 mod round_trip;
+mod rules;
 mod server;
+mod services;
+#[cfg(feature = "soak")]
+mod soak;
+mod store;

@@ -30,8 +30,10 @@ pub const PROGRAM: &str = env!("CARGO_BIN_EXE_eventstream");
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A service to start.
+#[derive(Clone)]
 pub struct Builder {
     dir: Arc<TempDir>,
+    grpc: String,
     args: Vec<String>,
     envs: Vec<(String, String)>,
     wrapper: Vec<String>,
@@ -50,9 +52,15 @@ impl Builder {
         self
     }
 
+    /// Serves gRPC there instead of on a free port.
+    pub fn grpc(mut self, address: impl Into<String>) -> Self {
+        self.grpc = address.into();
+        self
+    }
+
     /// Serves the database of another server, as a second replica.
     pub fn beside(mut self, other: &Server) -> Self {
-        self.dir = Arc::clone(&other.dir);
+        self.dir = Arc::clone(&other.builder.dir);
         self
     }
 
@@ -60,6 +68,11 @@ impl Builder {
     pub fn through(mut self, wrapper: &[&str]) -> Self {
         self.wrapper = wrapper.iter().map(|&part| part.to_owned()).collect();
         self
+    }
+
+    /// The database file that it will serve.
+    pub fn database(&self) -> PathBuf {
+        database(self.dir.path())
     }
 
     /// Starts it and waits until it is ready.
@@ -103,8 +116,7 @@ impl Builder {
         }
         let grpc = grpc.expect("gRPC is always served");
         Ok(Server {
-            builder: self.clone_parts(),
-            dir: self.dir,
+            builder: self,
             child,
             grpc,
             http,
@@ -112,32 +124,41 @@ impl Builder {
         })
     }
 
+    /// Starts it and waits for its end; its exit code and what it logged.
+    pub async fn refused(self) -> (Option<i32>, String) {
+        let output = timeout(PATIENCE, self.command().output())
+            .await
+            .expect("it ends by itself")
+            .expect("the program starts");
+        let log = String::from_utf8(output.stderr).expect("text");
+        (output.status.code(), log)
+    }
+
+    /// The directory it will run in.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
     fn command(&self) -> Command {
         let mut words = self.wrapper.clone();
         words.push(PROGRAM.to_owned());
-        let mut command = Command::new(&words[0]);
+        let mut command = clean_command(&words[0]);
         command
             .args(&words[1..])
-            .args(["serve", "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0"])
+            .args(["serve", "--grpc", &self.grpc, "--http", "127.0.0.1:0"])
             .args(["--log-format", "json", "--db"])
             .arg(format!("sqlite:{}", database(self.dir.path()).display()))
             .args(&self.args)
             .envs(self.envs.iter().cloned())
             .current_dir(self.dir.path())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
+            .stderr(Stdio::piped());
         command
-    }
-
-    fn clone_parts(&self) -> (Vec<String>, Vec<(String, String)>, Vec<String>) {
-        (self.args.clone(), self.envs.clone(), self.wrapper.clone())
     }
 }
 
 /// A running service.
 pub struct Server {
-    builder: (Vec<String>, Vec<(String, String)>, Vec<String>),
-    dir: Arc<TempDir>,
+    builder: Builder,
     child: Child,
     grpc: String,
     http: Option<String>,
@@ -159,6 +180,7 @@ impl Server {
     pub fn builder_in(dir: Arc<TempDir>) -> Builder {
         Builder {
             dir,
+            grpc: "127.0.0.1:0".to_owned(),
             args: Vec::new(),
             envs: Vec::new(),
             wrapper: Vec::new(),
@@ -182,12 +204,12 @@ impl Server {
 
     /// The database file.
     pub fn database(&self) -> PathBuf {
-        database(self.dir.path())
+        database(self.builder.dir.path())
     }
 
     /// The directory it runs in.
     pub fn dir(&self) -> &Path {
-        self.dir.path()
+        self.builder.dir.path()
     }
 
     /// Process id.
@@ -202,8 +224,7 @@ impl Server {
 
     /// A connection of its own.
     pub async fn channel(&self) -> Channel {
-        let endpoint = Endpoint::from_shared(format!("http://{}", self.grpc)).expect("an address");
-        endpoint
+        endpoint(&self.grpc)
             .connect()
             .await
             .expect("the server accepts connections")
@@ -211,23 +232,12 @@ impl Server {
 
     /// Clients of all four services over one connection.
     pub async fn clients(&self) -> Clients {
-        const MESSAGE: usize = 16 << 20;
-        let channel = self.channel().await;
-        Clients {
-            generate: GenServiceClient::new(channel.clone()).max_encoding_message_size(MESSAGE),
-            poll: PollServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE),
-            push: PushServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE),
-            admin: AdminServiceClient::new(channel),
-        }
+        Clients::over(self.channel().await)
     }
 
     /// Sends a signal by name, such as `TERM`, `KILL` or `STOP`.
     pub fn signal(&self, name: &str) {
-        let status = std::process::Command::new("kill")
-            .args([format!("-{name}"), self.pid().to_string()])
-            .status()
-            .expect("kill is there");
-        assert!(status.success(), "signal {name} is sent");
+        signal(self.pid(), name);
     }
 
     /// Waits for its end.
@@ -253,13 +263,7 @@ impl Server {
 
     /// The same service once more; end the old one first.
     pub fn again(&self) -> Builder {
-        let (args, envs, wrapper) = self.builder.clone();
-        Builder {
-            dir: Arc::clone(&self.dir),
-            args,
-            envs,
-            wrapper,
-        }
+        self.builder.clone()
     }
 
     /// Runs `sqlite3` on its database, as an application beside it.
@@ -269,10 +273,9 @@ impl Server {
 
     /// Runs a subcommand of the program against it.
     pub async fn cli(&self, args: &[&str]) -> std::process::Output {
-        let run = Command::new(PROGRAM)
+        let run = clean_command(PROGRAM)
             .args(args)
             .env("EVENTSTREAM_ADDR", &self.grpc)
-            .kill_on_drop(true)
             .output();
         timeout(PATIENCE, run)
             .await
@@ -291,6 +294,73 @@ impl Drop for Server {
             );
         }
     }
+}
+
+fn endpoint(address: &str) -> Endpoint {
+    let uri = if address.starts_with("unix:") {
+        address.to_owned()
+    } else {
+        format!("http://{address}")
+    };
+    Endpoint::from_shared(uri).expect("an address")
+}
+
+/// A command without the variables that the tests themselves are set by, or
+/// that a developer's own service is; it ends with the test.
+pub fn clean_command(program: &str) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("EVENTSTREAM_") {
+            command.env_remove(name);
+        }
+    }
+    command.kill_on_drop(true);
+    command
+}
+
+/// Runs the program by itself.
+pub async fn program(args: &[&str]) -> std::process::Output {
+    let run = clean_command(PROGRAM).args(args).output();
+    timeout(PATIENCE, run)
+        .await
+        .expect("it ends")
+        .expect("it starts")
+}
+
+/// Sends a signal by name.
+pub fn signal(pid: u32, name: &str) {
+    let status = std::process::Command::new("kill")
+        .args([format!("-{name}"), pid.to_string()])
+        .status()
+        .expect("kill is there");
+    assert!(status.success(), "signal {name} is sent");
+}
+
+/// Tries until it works; a look every few milliseconds is no timing.
+pub async fn eventually<T, E: std::fmt::Debug>(
+    mut attempt: impl AsyncFnMut() -> Result<T, E>,
+) -> T {
+    let begun = tokio::time::Instant::now();
+    loop {
+        match attempt().await {
+            Ok(done) => return done,
+            Err(error) if begun.elapsed() > PATIENCE => panic!("not in time: {error:?}"),
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
+}
+
+/// Answer of an HTTP path, as status code and text.
+pub async fn http_get(address: &str, path: &str) -> std::io::Result<(u16, String)> {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut stream = tokio::net::TcpStream::connect(address).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: it\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    let code = answer.split(' ').nth(1).and_then(|code| code.parse().ok());
+    let code = code.ok_or_else(|| std::io::Error::other(answer.clone()))?;
+    Ok((code, answer))
 }
 
 /// Runs `sqlite3` on a file; its output.
@@ -323,4 +393,22 @@ pub struct Clients {
     pub push: PushServiceClient<Channel>,
     /// `AdminService`.
     pub admin: AdminServiceClient<Channel>,
+}
+
+impl Clients {
+    /// Clients over one connection.
+    pub fn over(channel: Channel) -> Self {
+        const MESSAGE: usize = 16 << 20;
+        Self {
+            generate: GenServiceClient::new(channel.clone()).max_encoding_message_size(MESSAGE),
+            poll: PollServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE),
+            push: PushServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE),
+            admin: AdminServiceClient::new(channel),
+        }
+    }
+
+    /// Clients of `host:port`, connected when first used.
+    pub fn lazy(address: &str) -> Self {
+        Self::over(endpoint(address).connect_lazy())
+    }
 }

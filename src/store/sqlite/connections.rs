@@ -2,19 +2,23 @@
 //!
 //! A file that is moved away or replaced keeps its open connections, which
 //! then write into nothing. So the file's identity (device and inode) is
-//! compared before every tail read and before every acknowledgement; when it
-//! changed, the answer is [`Error::Lost`] and the connections are made anew.
-//! A missing file is never made again by a reconnect.
+//! compared before every tail read, before every write and before every
+//! acknowledgement; when it changed, the answer is [`Error::Lost`] and the
+//! connections are made anew. A file is made at the start only, by a connection
+//! of its own: those of the pools, which may be opened at any time, never do.
 
 use std::{
     os::unix::fs::MetadataExt,
     path::Path,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use sqlx::{
-    Connection, Sqlite, SqliteConnection, SqlitePool, Transaction,
+    ConnectOptions, Connection, Sqlite, SqliteConnection, SqlitePool, Transaction,
     pool::PoolConnection,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions},
 };
@@ -27,6 +31,8 @@ use crate::store::{Effect, Error};
 pub(super) struct Connections {
     options: Arc<SqliteOptions>,
     current: RwLock<Pools>,
+    /// The writing connection is not to be used again.
+    spoilt: AtomicBool,
 }
 
 #[derive(Debug, Clone)]
@@ -55,6 +61,7 @@ impl Connections {
         Ok(Self {
             options,
             current: RwLock::new(pools),
+            spoilt: AtomicBool::new(false),
         })
     }
 
@@ -76,18 +83,19 @@ impl Connections {
     /// A write transaction on the one connection for writing; holds the file's
     /// write lock from the start, so that it can neither deadlock nor fail half way.
     pub(super) async fn begin(&self) -> Result<WriteTx<'_>, Error> {
-        let pools = self.pools();
-        match pools.write.begin_with("BEGIN IMMEDIATE").await {
+        // Nothing is written into a file that is known to be gone.
+        self.check_file(Effect::None)?;
+        let pool = self.pools().write;
+        if self.spoilt.swap(false, Ordering::AcqRel) {
+            replace_writer(&pool).await;
+        }
+        match pool.begin_with("BEGIN IMMEDIATE").await {
             Ok(tx) => Ok(WriteTx {
                 connections: self,
                 tx,
+                unless_ended_well: Spoiling(&self.spoilt),
             }),
-            Err(error) => {
-                if is_read_only(&error) {
-                    reopen_writer(&pools.write).await;
-                }
-                Err(unavailable(&error))
-            }
+            Err(error) => Err(unavailable(&error)),
         }
     }
 
@@ -132,26 +140,35 @@ impl Pools {
     async fn open(options: &SqliteOptions, create: bool) -> Result<Self, Error> {
         let connect = SqliteConnectOptions::new()
             .filename(&options.path)
-            .create_if_missing(create)
+            .create_if_missing(false)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(options.synchronous.into())
             .busy_timeout(options.busy_timeout)
             .foreign_keys(false)
             .pragma("wal_autocheckpoint", CHECKPOINT_PAGES);
+        if create {
+            let made = connect.clone().create_if_missing(true).connect().await;
+            let closed = made.map_err(|error| cannot_open(options, &error))?.close();
+            closed.await.map_err(|error| cannot_open(options, &error))?;
+        }
         let pool = || {
             SqlitePoolOptions::new()
                 .acquire_timeout(options.busy_timeout + QUEUE_TIMEOUT)
                 .test_before_acquire(false)
         };
+        let file = identity(options)?;
         let write = pool()
             .max_connections(1)
             .connect_with(connect.clone())
             .await;
         let write = write.map_err(|error| cannot_open(options, &error))?;
-        let file = FileIdentity::of(&options.path).map_err(|error| Error::Unavailable {
-            effect: Effect::None,
-            cause: format!("{}: {error}", options.path.display()),
-        })?;
+        if identity(options)? != file {
+            // Which of the two was opened cannot be told.
+            return Err(Error::Lost {
+                effect: Effect::None,
+                cause: "the database file was replaced while it was opened".into(),
+            });
+        }
         let read = pool()
             .max_connections(options.read_connections)
             .connect_lazy_with(connect.pragma("query_only", "1"));
@@ -168,6 +185,19 @@ impl Pools {
 pub(super) struct WriteTx<'a> {
     connections: &'a Connections,
     tx: Transaction<'static, Sqlite>,
+    unless_ended_well: Spoiling<'a>,
+}
+
+/// A transaction that did not end well costs its connection. One that was
+/// opened while the file was read-only stays so. And where SQLite has rolled
+/// back by itself, as it does when the disk is full, the driver's ROLLBACK
+/// fails and leaves it believing in an open transaction for ever.
+struct Spoiling<'a>(&'a AtomicBool);
+
+impl Drop for Spoiling<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
 }
 
 impl WriteTx<'_> {
@@ -180,7 +210,9 @@ impl WriteTx<'_> {
         self.tx
             .rollback()
             .await
-            .map_err(|error| unavailable(&error))
+            .map_err(|error| unavailable(&error))?;
+        std::mem::forget(self.unless_ended_well);
+        Ok(())
     }
 
     /// Durable when it returns, and in the file that is at the path.
@@ -189,6 +221,7 @@ impl WriteTx<'_> {
             .commit()
             .await
             .map_err(|error| commit_failed(&error))?;
+        std::mem::forget(self.unless_ended_well);
         self.connections.check_file(Effect::Unknown)
     }
 }
@@ -206,13 +239,12 @@ impl std::ops::DerefMut for WriteTx<'_> {
     }
 }
 
-/// A connection that was opened while the file was read-only stays so; the
-/// next one may not.
-async fn reopen_writer(pool: &SqlitePool) {
+/// Closes the writing connection; the pool opens another one.
+async fn replace_writer(pool: &SqlitePool) {
     if let Ok(connection) = pool.acquire().await
         && let Err(error) = connection.close().await
     {
-        tracing::debug!(%error, "closing a read-only connection");
+        tracing::debug!(%error, "closing a spoilt connection");
     }
 }
 
@@ -226,6 +258,13 @@ impl FileIdentity {
     }
 }
 
+fn identity(options: &SqliteOptions) -> Result<FileIdentity, Error> {
+    FileIdentity::of(&options.path).map_err(|error| Error::Unavailable {
+        effect: Effect::None,
+        cause: format!("cannot open {}: {error}", options.path.display()),
+    })
+}
+
 fn cannot_open(options: &SqliteOptions, error: &sqlx::Error) -> Error {
     Error::Unavailable {
         effect: Effect::None,
@@ -237,11 +276,6 @@ fn cannot_open(options: &SqliteOptions, error: &sqlx::Error) -> Error {
 fn primary_code(error: &sqlx::Error) -> Option<i32> {
     let code: i32 = error.as_database_error()?.code()?.parse().ok()?;
     Some(code & 0xff)
-}
-
-/// `SQLITE_READONLY`.
-fn is_read_only(error: &sqlx::Error) -> bool {
-    primary_code(error) == Some(8)
 }
 
 /// Whether the database refuses the values themselves: `SQLITE_TOOBIG`,

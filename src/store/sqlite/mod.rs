@@ -82,13 +82,14 @@ impl SqliteStore {
     pub async fn pending_steps(options: SqliteOptions) -> Result<Vec<&'static str>, Error> {
         let options = Arc::new(options);
         let connections = Arc::new(Connections::open(Arc::clone(&options)).await?);
-        let pending = Self {
+        let store = Self {
             options,
             connections,
-        }
-        .pending()
-        .await?;
-        Ok(pending.into_iter().map(|step| step.name).collect())
+        };
+        let pending = store.pending().await;
+        // Whoever opens the file next must not meet a close under way.
+        store.connections.close().await;
+        Ok(pending?.into_iter().map(|step| step.name).collect())
     }
 
     /// The statement with this stream's table names.
@@ -187,7 +188,7 @@ impl Store for SqliteStore {
         self.insert_session(session).await
     }
 
-    async fn close_sessions(&self, sessions: &[(ConsumerKey, i64)]) -> Result<(), Error> {
+    async fn close_sessions(&self, sessions: &[(ConsumerKey, Uuid)]) -> Result<(), Error> {
         self.delete_sessions(sessions).await
     }
 

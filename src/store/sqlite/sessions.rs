@@ -64,16 +64,16 @@ impl SqliteStore {
 
     pub(super) async fn delete_sessions(
         &self,
-        sessions: &[(ConsumerKey, i64)],
+        sessions: &[(ConsumerKey, Uuid)],
     ) -> Result<(), Error> {
         const CLOSE: &str =
-            "DELETE FROM evt_sessions WHERE stream = ?1 AND ident = ?2 AND epoch = ?3";
+            "DELETE FROM evt_sessions WHERE stream = ?1 AND ident = ?2 AND session = ?3";
         let mut tx = self.connections.begin().await?;
-        for (key, epoch) in sessions {
+        for (key, id) in sessions {
             sqlx::query(CLOSE)
                 .bind(self.stream())
                 .bind(key.ident())
-                .bind(epoch)
+                .bind(id.to_string())
                 .execute(&mut *tx)
                 .await
                 .map_err(|error| unavailable(&error))?;
