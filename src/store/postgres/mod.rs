@@ -89,9 +89,9 @@ impl PostgresStore {
     /// When the database cannot be read.
     pub async fn pending_steps(options: PostgresOptions) -> Result<Vec<&'static str>, Error> {
         let store = Self::connect(options).await?;
-        let pending = store.pending().await?;
+        let pending = store.pending().await;
         store.connections.close().await;
-        Ok(pending.into_iter().map(|step| step.name).collect())
+        Ok(pending?.into_iter().map(|step| step.name).collect())
     }
 
     async fn connect(options: PostgresOptions) -> Result<Self, Error> {
@@ -229,7 +229,7 @@ impl Store for PostgresStore {
             .await
     }
 
-    async fn close_sessions(&self, sessions: &[(ConsumerKey, i64)]) -> Result<(), Error> {
+    async fn close_sessions(&self, sessions: &[(ConsumerKey, Uuid)]) -> Result<(), Error> {
         self.bounded(Effect::Unknown, self.delete_sessions(sessions))
             .await
     }

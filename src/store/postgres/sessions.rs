@@ -79,21 +79,24 @@ impl PostgresStore {
 
     pub(super) async fn delete_sessions(
         &self,
-        sessions: &[(ConsumerKey, i64)],
+        sessions: &[(ConsumerKey, Uuid)],
     ) -> Result<(), Error> {
         // Locked in one order, so that two replicas cannot wait for each other.
         const CLOSE: &str = "DELETE FROM evt_sessions
             WHERE (stream, ident) IN (
                 SELECT s.stream, s.ident FROM evt_sessions s
-                JOIN unnest($2::text[], $3::bigint[]) AS ended (ident, epoch)
-                    ON s.ident = ended.ident AND s.epoch = ended.epoch
+                JOIN unnest($2::text[], $3::text[]) AS ended (ident, session)
+                    ON s.ident = ended.ident AND s.session = ended.session
                 WHERE s.stream = $1 ORDER BY s.ident FOR UPDATE OF s)";
-        let (idents, epochs) = idents_and_epochs(sessions);
+        let (idents, ids): (Vec<String>, Vec<String>) = sessions
+            .iter()
+            .map(|(key, id)| (key.ident(), id.to_string()))
+            .unzip();
         let mut connection = self.connections.write().await?;
         sqlx::query(CLOSE)
             .bind(self.stream())
             .bind(idents)
-            .bind(epochs)
+            .bind(ids)
             .execute(&mut *connection)
             .await
             .map_err(|error| commit_failed(&error))?;
@@ -140,7 +143,7 @@ impl PostgresStore {
             FROM evt_consumers c
             LEFT JOIN evt_sessions s ON s.stream = $1 AND s.ident = c.ident
             WHERE c.ident = ANY ($2) ORDER BY c.ident";
-        let (idents, _) = idents_and_epochs(sessions);
+        let idents: Vec<String> = sessions.iter().map(|(key, _)| key.ident()).collect();
         let rows = sqlx::query(self.sql(STANDINGS))
             .bind(self.stream())
             .bind(&idents)
@@ -200,13 +203,6 @@ impl PostgresStore {
             .await?;
         Ok(())
     }
-}
-
-fn idents_and_epochs(sessions: &[(ConsumerKey, i64)]) -> (Vec<String>, Vec<i64>) {
-    sessions
-        .iter()
-        .map(|(key, epoch)| (key.ident(), *epoch))
-        .unzip()
 }
 
 fn standing(epoch: i64, stored: Option<&Epochs>) -> Standing {
