@@ -29,6 +29,11 @@ impl Floors {
         self.previous.is_none()
     }
 
+    /// What S0 read before the last sample.
+    pub(super) fn last_value(&self) -> Option<i64> {
+        self.previous
+    }
+
     /// Takes a sample: `last_value` of S0, then `holders` of S1. Every id up to
     /// the returned one was resolved before S1 ended: a row that S2 shows, or
     /// dead. `settled` is what was proven before this process.

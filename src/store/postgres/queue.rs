@@ -1,6 +1,9 @@
 //! The queue table: group commit, pages, its ends.
 
-use sqlx::{Acquire as _, AssertSqlSafe, PgConnection, Row, SqlSafeStr as _, postgres::PgRow};
+use sqlx::{
+    Acquire as _, AssertSqlSafe, PgConnection, Row, SqlSafeStr as _, error::DatabaseError,
+    postgres::PgRow,
+};
 
 use super::{
     PostgresStore,
@@ -320,7 +323,8 @@ impl PostgresStore {
         let Some(first) = rows.first() else {
             unreachable!("the row of `low` is always there");
         };
-        let discarded_to = self.conclude_low_end(asked, first, span.through);
+        let settled = span.through.min(EventId::stored(first.get("head")));
+        let discarded_to = self.conclude_low_end(asked, first, settled);
         Ok(collect_page(span, &rows, discarded_to))
     }
 
@@ -402,7 +406,7 @@ impl PostgresStore {
 }
 
 fn refusal_text(error: &sqlx::Error) -> String {
-    let state = error.as_database_error().and_then(|error| error.code());
+    let state = error.as_database_error().and_then(DatabaseError::code);
     match (error, state.as_deref()) {
         // See `insert_events`.
         (sqlx::Error::RowNotFound, _) | (_, Some("22012")) => "a trigger left it out".to_owned(),

@@ -113,10 +113,17 @@ impl PostgresTail {
     async fn last_value(&mut self) -> Result<i64, Error> {
         let sql = last_value_of(&self.store.sequence());
         let connection = self.connection().await?;
-        sqlx::query_scalar(sql)
+        let last_value: i64 = sqlx::query_scalar(sql)
             .fetch_one(connection)
             .await
-            .map_err(|error| unavailable(&error))
+            .map_err(|error| unavailable(&error))?;
+        match self.floors.last_value() {
+            Some(before) if last_value < before => Err(Error::Lost {
+                effect: Effect::None,
+                cause: format!("the ids went back from {before} to {last_value}"),
+            }),
+            _ => Ok(last_value),
+        }
     }
 
     /// S1, and what follows from it.
@@ -229,11 +236,17 @@ impl PostgresTail {
             return Ok(conclude(after, self.proven, head, no_rows(), above));
         }
         if Instant::now() < self.next_sample && !self.floors.is_first() {
-            // Rows without a gap need no evidence.
+            // Rows without a gap need no evidence, only ids above them do.
             let rows = self.rows(after, gaps, above).await?;
-            if gaps.is_empty() && is_contiguous(after, &rows.events) {
-                self.note_settled(rows.events.last().map_or(after, |event| event.id));
-                return Ok(conclude(after, self.proven, head, rows, above));
+            let last = rows.events.last().map(|event| event.id);
+            if let Some(last) = last
+                && gaps.is_empty()
+                && is_contiguous(after, &rows.events)
+            {
+                self.note_settled(last);
+                let read = conclude(after, self.proven, head, rows, above);
+                let more = read.more || head > last;
+                return Ok(TailRead { more, ..read });
             }
             sleep_until(self.next_sample).await;
         }
@@ -272,7 +285,9 @@ fn conclude(after: EventId, proven: i64, head: EventId, rows: Rows, above: Above
         (after, proven.min(after))
     };
     TailRead {
-        head: head.max(last),
+        // Not `last`: without rows that is where the caller stands, and ids that
+        // went back must show.
+        head: rows.events.last().map_or(head, |event| head.max(event.id)),
         scanned,
         dead_through,
         more: rows.clipped,

@@ -8,7 +8,7 @@ use sqlx::postgres::PgConnectOptions;
 #[derive(Clone)]
 pub struct PostgresUrl {
     text: String,
-    parsed: PgConnectOptions,
+    parsed: Box<PgConnectOptions>,
 }
 
 impl PostgresUrl {
@@ -24,12 +24,12 @@ impl PostgresUrl {
         };
         Some(Self {
             text: text.to_owned(),
-            parsed,
+            parsed: Box::new(parsed),
         })
     }
 
     pub(super) fn connect_options(&self) -> PgConnectOptions {
-        self.parsed.clone()
+        (*self.parsed).clone()
     }
 }
 

@@ -100,8 +100,8 @@ async fn case_05_slow_expression_between_id_and_row() {
     let inserting = tokio::spawn(async move {
         run(
             &mut slow,
-            "INSERT INTO evt_queue (type, data, ts) SELECT 'T',
-             CASE WHEN pg_advisory_lock_shared(5) IS NULL THEN '1'::json ELSE '2'::json END, now()",
+            "INSERT INTO evt_queue (type, data, ts) VALUES ('T',
+             CASE WHEN pg_advisory_lock_shared(5) IS NULL THEN '1'::json ELSE '2'::json END, now())",
         )
         .await;
     });
@@ -271,10 +271,10 @@ async fn case_16_truncation_with_restart_of_the_ids_is_an_alarm() {
         let request = futoin_eventstream::proto::GetStatusRequest {};
         let status = clients.clone().admin.get_status(request).await;
         let status = status.map_err(|error| error.to_string())?.into_inner();
-        match status.stopped_consumers.is_empty() {
-            false => Ok(status.problem),
-            true => Err("nobody is stopped".to_owned()),
+        if status.stopped_consumers.is_empty() {
+            return Err("nobody is stopped".to_owned());
         }
+        Ok(status.problem)
     })
     .await;
     assert!(problem.contains("restored"), "{problem}");

@@ -94,7 +94,7 @@ async fn case_17_crashes_of_the_reader_under_load() {
     seen.extend(drain(&mut clients, &mut last).await);
     assert!(seen.is_sorted_by(|a, b| a < b), "in order, each once");
     let seen: BTreeSet<i64> = seen.into_iter().collect();
-    let lost: Vec<_> = committed.difference(&seen).collect();
-    assert!(lost.is_empty(), "lost: {lost:?}");
+    let missing: Vec<_> = committed.difference(&seen).collect();
+    assert!(missing.is_empty(), "lost: {missing:?}");
     assert_eq!(seen, committed, "what was rolled back never arrives");
 }

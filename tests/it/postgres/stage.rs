@@ -13,7 +13,7 @@ use crate::{
 
 pub struct Stage {
     pub database: Database,
-    pub server: Server,
+    _server: Server,
     pub clients: Clients,
     pub stream: Streaming<ReadyToReceiveResponse>,
 }
@@ -31,7 +31,7 @@ impl Stage {
         let (_, stream) = subscribe(&mut clients, ready("SHOP")).await;
         Self {
             database,
-            server,
+            _server: server,
             clients,
             stream,
         }
