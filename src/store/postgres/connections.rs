@@ -49,6 +49,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Waiting for one of our own connections.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Spare connections are closed before something between closes them.
+const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
+
 /// A stopped process must not keep its row locks for longer.
 const IDLE_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -132,6 +135,7 @@ impl Live {
             PgPoolOptions::new()
                 .max_connections(connections)
                 .acquire_timeout(QUEUE_TIMEOUT)
+                .idle_timeout(IDLE_TIMEOUT)
                 .test_before_acquire(false)
                 .connect_lazy_with(session(options))
         };
@@ -199,6 +203,10 @@ fn session(options: &PostgresOptions) -> PgConnectOptions {
         ("default_transaction_isolation", "read committed".to_owned()),
         ("default_transaction_read_only", "off".to_owned()),
         ("TimeZone", "UTC".to_owned()),
+        // Finds dead peers, and keeps idle connections alive in firewalls.
+        ("tcp_keepalives_idle", "30".to_owned()),
+        ("tcp_keepalives_interval", "10".to_owned()),
+        ("tcp_keepalives_count", "3".to_owned()),
         (
             "statement_timeout",
             options.statement_timeout.as_millis().to_string(),
@@ -320,5 +328,103 @@ fn classify(error: &sqlx::Error, effect: Effect) -> Error {
         Error::Lost { effect, cause }
     } else {
         Error::Unavailable { effect, cause }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use sqlx::error::{DatabaseError, ErrorKind};
+
+    use super::*;
+
+    /// What a server answers with.
+    #[derive(Debug)]
+    struct Answer(&'static str);
+
+    impl std::fmt::Display for Answer {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str(self.0)
+        }
+    }
+
+    impl std::error::Error for Answer {}
+
+    impl DatabaseError for Answer {
+        fn message(&self) -> &str {
+            self.0
+        }
+
+        fn code(&self) -> Option<Cow<'_, str>> {
+            Some(self.0.into())
+        }
+
+        fn as_error(&self) -> &(dyn std::error::Error + Send + Sync + 'static) {
+            self
+        }
+
+        fn as_error_mut(&mut self) -> &mut (dyn std::error::Error + Send + Sync + 'static) {
+            self
+        }
+
+        fn into_error(self: Box<Self>) -> Box<dyn std::error::Error + Send + Sync + 'static> {
+            self
+        }
+
+        fn kind(&self) -> ErrorKind {
+            ErrorKind::Other
+        }
+    }
+
+    fn answer(state: &'static str) -> sqlx::Error {
+        sqlx::Error::Database(Box::new(Answer(state)))
+    }
+
+    fn cut() -> sqlx::Error {
+        sqlx::Error::Io(std::io::ErrorKind::ConnectionReset.into())
+    }
+
+    /// Class and effect.
+    fn told(error: &Error) -> (&'static str, Option<Effect>) {
+        let effect = match error {
+            Error::Unavailable { effect, .. } | Error::Lost { effect, .. } => Some(*effect),
+            Error::Contract(_) => None,
+        };
+        (error.class(), effect)
+    }
+
+    #[test]
+    fn effect_is_unknown_only_when_the_connection_ends_at_commit() {
+        for (error, before, at_commit) in [
+            (answer("40P01"), ("unavailable", Effect::None), Effect::None),
+            (answer("53100"), ("unavailable", Effect::None), Effect::None),
+            (answer("57014"), ("unavailable", Effect::None), Effect::None),
+            (answer("57P01"), ("lost", Effect::None), Effect::Unknown),
+            (answer("08006"), ("lost", Effect::None), Effect::Unknown),
+            (answer("25006"), ("lost", Effect::None), Effect::Unknown),
+            (cut(), ("lost", Effect::None), Effect::Unknown),
+            (
+                sqlx::Error::PoolTimedOut,
+                ("unavailable", Effect::None),
+                Effect::None,
+            ),
+        ] {
+            let (class, effect) = before;
+            assert_eq!(told(&unavailable(&error)), (class, Some(effect)), "{error}");
+            let committed = told(&commit_failed(&error));
+            assert_eq!(committed, (class, Some(at_commit)), "{error}");
+        }
+    }
+
+    #[test]
+    fn data_errors_are_those_of_the_values() {
+        for state in ["22P02", "22021", "23514", "P0001", "54001"] {
+            assert!(is_data_error(&answer(state)), "{state}");
+        }
+        for state in ["40001", "42P01", "53200", "57014", "55P03"] {
+            assert!(!is_data_error(&answer(state)), "{state}");
+        }
+        assert!(!is_data_error(&cut()));
     }
 }

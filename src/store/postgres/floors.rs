@@ -114,7 +114,8 @@ mod tests {
         Draw(usize),
         /// Some transaction is prepared: a new name for its lock.
         Prepare(usize),
-        /// `ROLLBACK TO SAVEPOINT` of everything: frees the lock, kills the ids.
+        /// `ROLLBACK TO SAVEPOINT` of everything: frees the lock, kills the ids;
+        /// the transaction goes on and may lock and draw again.
         Savepoint(usize),
         Commit(usize),
         Rollback(usize),
@@ -128,6 +129,7 @@ mod tests {
     struct Writer {
         name: String,
         leaf: bool,
+        locked: bool,
         ids: Vec<i64>,
     }
 
@@ -149,12 +151,14 @@ mod tests {
                     self.writers.push(Writer {
                         name: format!("3/{}", self.names),
                         leaf,
+                        locked: true,
                         ids: Vec::new(),
                     });
                 }
                 Act::Draw(at) => {
                     if let Some(at) = pick(at, count) {
                         self.last_value += 1;
+                        self.writers[at].locked = true;
                         self.writers[at].ids.push(self.last_value);
                     }
                 }
@@ -170,7 +174,13 @@ mod tests {
                         self.visible.extend(writer.ids);
                     }
                 }
-                Act::Savepoint(at) | Act::Rollback(at) => {
+                Act::Savepoint(at) => {
+                    if let Some(at) = pick(at, count) {
+                        self.writers[at].locked = false;
+                        self.writers[at].ids.clear();
+                    }
+                }
+                Act::Rollback(at) => {
                     if let Some(at) = pick(at, count) {
                         self.writers.swap_remove(at);
                     }
@@ -261,7 +271,7 @@ mod tests {
             let holders = database
                 .writers
                 .iter()
-                .filter(|writer| rule != Rule::ParentOnly || !writer.leaf)
+                .filter(|writer| writer.locked && !(rule == Rule::ParentOnly && writer.leaf))
                 .map(|writer| match rule {
                     Rule::OrphanIsNewcomer => writer.name.replace(ORPHAN, "prepared/"),
                     _ => writer.name.clone(),
