@@ -92,24 +92,55 @@ impl Cluster {
     /// Stops the server (`fast` or `immediate`) and starts it again.
     pub fn restart(&self, mode: &str) {
         self.control(&["-m", mode, "stop"]);
-        let log = self.dir.join("data/log").display().to_string();
+        let log = self.path("data/log");
         self.control(&["--log", &log, "start"]);
     }
 
+    /// Starts a standby of it; the URL of a database there.
+    pub fn standby(&self) -> String {
+        let (dir, copy) = (self.path(""), self.path("standby"));
+        self.program(
+            "pg_basebackup",
+            &[
+                "-D", &copy, "-R", "-h", &dir, "-U", "postgres", "-c", "fast",
+            ],
+        );
+        let log = self.path("standby/log");
+        let start = ["-D", &copy, "-w", "-l", &log, "-o", "-p 5433", "start"];
+        self.program("pg_ctl", &start);
+        format!("{}&port=5433", self.url("postgres"))
+    }
+
+    /// Stops what [`Self::standby`] started.
+    pub fn stop_standby(&self) {
+        let copy = self.path("standby");
+        self.program("pg_ctl", &["-D", &copy, "-m", "immediate", "-w", "stop"]);
+    }
+
     fn control(&self, arguments: &[&str]) {
+        let data = self.path("data");
+        self.program("pg_ctl", &[&["-D", &data, "-w"], arguments].concat());
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.dir.join(name).display().to_string()
+    }
+
+    /// Runs one of the server's programs as its owner.
+    fn program(&self, name: &str, arguments: &[&str]) {
         let mut words = unprivileged();
-        words.push(programs().join("pg_ctl").display().to_string());
+        words.push(programs().join(name).display().to_string());
         let status = Command::new(&words[0])
             .args(&words[1..])
-            .arg("--pgdata")
-            .arg(self.dir.join("data"))
-            .arg("-w")
             .args(arguments)
-            .current_dir("/")
+            .current_dir(&self.dir)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .status();
-        assert!(status.expect("pg_ctl is there").success(), "{arguments:?}");
+        assert!(
+            status.expect("it is there").success(),
+            "{name} {arguments:?}"
+        );
     }
 
     /// A new, empty database.

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     calls::{ids, poll, poll_of, refused, seek, status},
     round_trip::register,
-    server::Clients,
+    server::{Clients, Server},
 };
 
 /// The tables as the original makes them.
@@ -189,4 +189,32 @@ async fn gap_above_deleted_rows_is_no_hole() {
     run(&mut application, "ROLLBACK; DELETE FROM evt_queue").await;
     let next = insert(&mut application).await;
     assert_eq!(poll_one(&mut clients, first).await, [next]);
+}
+
+#[tokio::test]
+async fn case_14_standby_is_refused() {
+    let cluster = Cluster::start();
+    let url = cluster.standby();
+    let (code, log) = Server::builder().on(&url).refused().await;
+    assert_eq!(code, Some(1), "{log}");
+    assert!(log.contains("standby") && log.contains("primary"), "{log}");
+    cluster.stop_standby();
+}
+
+#[tokio::test]
+async fn case_14_subscriber_is_refused() {
+    let database = original().await;
+    let name = &database.name;
+    let subscribe = format!(
+        "CREATE SUBSCRIPTION {name} CONNECTION 'host=nowhere' PUBLICATION p
+             WITH (connect = false, enabled = false, slot_name = NONE);
+         INSERT INTO pg_subscription_rel (srsubid, srrelid, srsubstate)
+             SELECT oid, 'evt_queue'::regclass, 'r' FROM pg_subscription WHERE subname = '{name}'"
+    );
+    database
+        .run(&format!("SET allow_system_table_mods = on; {subscribe}"))
+        .await;
+    let (_, log) = database.server().refused().await;
+    assert!(log.contains("publisher"), "{log}");
+    database.run(&format!("DROP SUBSCRIPTION {name}")).await;
 }
