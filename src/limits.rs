@@ -37,9 +37,6 @@ pub const DEFAULT_GROUP_BYTES: usize = MIB;
 /// [`MAX_EVENT_BYTES`] travels alone in any case.
 pub const MAX_GROUP_BYTES: usize = 8 * MIB;
 
-/// Letters of an event type: the column is `VARCHAR(16)`.
-pub const MAX_TYPE: usize = 16;
-
 /// Letters of a component's name: FTN18.
 pub const MAX_COMPONENT: usize = 16;
 
@@ -54,13 +51,6 @@ pub const MAX_LABEL: usize = 128;
 /// Types in one `want`. More than any application has, and still a set whose
 /// lookup costs nothing.
 pub const MAX_WANT_TYPES: usize = 256;
-
-/// Letters of a `request_id`: a UUID or ULID with a prefix.
-pub const MAX_REQUEST_ID: usize = 64;
-
-/// Nesting of an event's JSON. The parser recurses; a document deeper than
-/// this is an attack or a defect.
-pub const MAX_JSON_DEPTH: usize = 512;
 
 // ----------------------------------------------------- subscribers, polls
 

@@ -21,10 +21,10 @@ impl EventId {
     /// # Errors
     /// Names the range when `raw` is outside it.
     pub fn parse(raw: i64) -> Result<Self, Invalid> {
-        if raw == 0 {
-            Err(out_of_range(raw, 1))
+        if (1..=Self::MAX.0).contains(&raw) {
+            Ok(Self(raw))
         } else {
-            Self::parse_boundary(raw)
+            Err(out_of_range(raw, 1))
         }
     }
 
@@ -92,7 +92,7 @@ mod tests {
         assert_eq!(EventId::parse(999_999_999_999_999_999), Ok(EventId::MAX));
         assert_eq!(
             EventId::parse(1_000_000_000_000_000_000).unwrap_err().rule,
-            "must be 0 to 999999999999999999, is 1000000000000000000"
+            "must be 1 to 999999999999999999, is 1000000000000000000"
         );
         assert_eq!(
             EventId::parse(0).unwrap_err().rule,

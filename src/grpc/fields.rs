@@ -79,6 +79,11 @@ pub(super) fn request_id(text: &str) -> Result<Option<Uuid>, Error> {
         .map_err(|_| Error::invalid("request_id", "must be a UUID or empty"))
 }
 
+/// An id of an event.
+pub(super) fn id(field: &str, raw: i64) -> Result<EventId, Error> {
+    EventId::parse(raw).map_err(Error::field(field))
+}
+
 /// A boundary that may lie before the first event.
 pub(super) fn boundary(field: &str, raw: i64) -> Result<EventId, Error> {
     EventId::parse_boundary(raw).map_err(Error::field(field))

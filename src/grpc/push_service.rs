@@ -51,7 +51,7 @@ impl PushService for Front {
         if component.is_live() {
             return Err(Error::invalid("component", "LIVE has nothing to acknowledge").into());
         }
-        let last_id = fields::boundary("last_id", request.last_id)?;
+        let last_id = fields::id("last_id", request.last_id)?;
         let position = self
             .stream
             .ack(user, component, last_id, request.epoch)

@@ -84,10 +84,7 @@ impl Engine {
                     session: entered,
                     key,
                 };
-                Ok(Claimed::Held(
-                    held,
-                    self.readable_from(opened.position).await?,
-                ))
+                Ok(Claimed::Held(held, opened.position))
             }
         }
     }

@@ -173,20 +173,16 @@ impl EventStream {
             .map_err(|error| engine.tailer.failed(error))?;
         let blockers = self.blockers().await?;
         let consumers = self.all_consumers().await?;
-        let slowest = consumers
-            .iter()
-            .min_by_key(|state| state.consumer.position)
-            .cloned();
+        let slowest = consumers.iter().min_by_key(|state| state.consumer.position);
+        let stopped = consumers.iter().filter(|state| state.problem.is_some());
+        let stopped: Vec<_> = stopped.cloned().collect();
         Ok(Status {
             frontier: engine.hub.tip().frontier,
+            slowest: slowest.cloned(),
+            problem: engine.tailer.problem(bounds.head, !stopped.is_empty()),
+            stopped,
             bounds,
             blockers,
-            slowest,
-            stopped: consumers
-                .into_iter()
-                .filter(|state| state.problem.is_some())
-                .collect(),
-            problem: engine.tailer.problem(),
             open_streams: *engine.open_streams.borrow(),
             ring_bytes: engine.hub.usage().0,
             database: engine.store.kind(),

@@ -265,13 +265,18 @@ impl Engine {
         Ok(bounds.discarded_to.min(self.hub.tip().frontier))
     }
 
-    /// A position of 0 means "from the oldest event kept" (FTN18).
-    async fn readable_from(&self, position: EventId) -> Result<EventId, Error> {
-        if position == EventId::START {
-            self.oldest().await
-        } else {
-            Ok(position)
+    /// A consumer that the original registered stands at 0, "from the oldest
+    /// event kept" (FTN18). Its first use here writes that down, so that from
+    /// then on events that vanish above its position are noticed.
+    async fn placed(&self, mut consumer: Consumer) -> Result<Consumer, Error> {
+        if consumer.position > EventId::START || consumer.epoch > 0 {
+            return Ok(consumer);
         }
+        let oldest = self.oldest().await?;
+        if oldest > EventId::START {
+            consumer.position = self.advance(&consumer.key, 0, oldest).await?;
+        }
+        Ok(consumer)
     }
 
     /// A stopped consumer gets nothing; one above the head is stopped now.

@@ -81,8 +81,7 @@ impl EventStream {
         let consumer = engine.pollable(&key, poll.epoch).await?;
         let epoch = consumer.epoch;
         let position = engine.acknowledge(&consumer, poll.last_id).await?;
-        let after = engine.readable_from(position).await?;
-        let selection = self.read_from(after, &poll).await.inspect_err(|error| {
+        let selection = self.read_from(position, &poll).await.inspect_err(|error| {
             if matches!(error, Error::EventUnreadable { .. }) {
                 engine.sessions.note_problem(&key, error.to_string());
             }
@@ -153,7 +152,7 @@ impl Engine {
                 consumer: key.ident(),
                 label: label.as_str().to_owned(),
             }),
-            None => Ok(consumer),
+            None => self.placed(consumer).await,
         }
     }
 
@@ -184,7 +183,12 @@ impl Engine {
         }
     }
 
-    async fn advance(&self, key: &ConsumerKey, epoch: i64, to: EventId) -> Result<EventId, Error> {
+    pub(super) async fn advance(
+        &self,
+        key: &ConsumerKey,
+        epoch: i64,
+        to: EventId,
+    ) -> Result<EventId, Error> {
         let advance = Advance {
             key: key.clone(),
             epoch: Some(epoch),

@@ -97,12 +97,13 @@ impl EventStream {
         };
         let consumer = engine.registered(&key).await?;
         engine.refuse_stopped(&consumer).await?;
+        let consumer = engine.placed(consumer).await?;
         // Checked before the claim, so that a mistake fences nobody off.
         let start = match subscribe.start {
             None => None,
             Some(start) => Some(engine.resolve(start).await?),
         };
-        let position = engine.readable_from(consumer.position).await?;
+        let position = consumer.position;
         if let Some(start) = start.filter(|start| *start > position) {
             return Err(Error::StartAbovePosition { start, position });
         }

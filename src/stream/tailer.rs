@@ -63,7 +63,8 @@ pub(super) struct TailerHandle {
     listeners: AtomicUsize,
     lost: AtomicBool,
     state: watch::Sender<DatabaseState>,
-    problem: Mutex<Option<String>>,
+    /// A restore: the highest id lost, and what to tell.
+    problem: Mutex<Option<(EventId, String)>>,
 }
 
 /// The last finished round.
@@ -147,12 +148,12 @@ impl TailerHandle {
         self.state.subscribe()
     }
 
-    /// What an operator should know about the stream as a whole.
-    pub(super) fn problem(&self) -> Option<String> {
-        self.problem
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+    /// What an operator should know about the stream as a whole: a restore,
+    /// until nobody is stopped by it and its lost ids have been given out anew.
+    pub(super) fn problem(&self, head: EventId, anybody_stopped: bool) -> Option<String> {
+        let mut problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
+        problem.take_if(|(lost, _)| !anybody_stopped && head >= *lost);
+        problem.as_ref().map(|(_, text)| text.clone())
     }
 
     /// Notes what an audit found, loudly if something was lost.
@@ -161,14 +162,15 @@ impl TailerHandle {
             return;
         };
         metrics::counter!(telemetry::RESTORES_DETECTED).increment(1);
-        let problem = format!(
+        let text = format!(
             "ids up to {lost} were known but the highest id is {}: the database was restored from \
              an older copy; consumers above it are stopped",
             audit.head
         );
         tracing::error!(lost_above_head = %lost, head = %audit.head, stopped = ?audit.stopped,
             "restore detected");
-        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = Some(problem);
+        let mut problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
+        *problem = Some((lost, text));
     }
 }
 

@@ -13,6 +13,7 @@ pub(super) struct Window {
     bytes: usize,
     max_events: usize,
     max_bytes: usize,
+    was_full: bool,
 }
 
 #[derive(Debug)]
@@ -30,22 +31,29 @@ impl Window {
             bytes: 0,
             max_events,
             max_bytes,
+            was_full: false,
         }
     }
 
     /// What may be sent now; `None` before an ack. A window with nothing in
     /// flight takes one event whatever its size.
-    pub(super) fn room(&self) -> Option<Room> {
+    ///
+    /// One that was full opens again when half of it is free: a subscriber that
+    /// acknowledges small groups would be sent small groups for ever.
+    pub(super) fn room(&mut self) -> Option<Room> {
+        let events = self.max_events.saturating_sub(self.events);
+        let bytes = self.max_bytes.saturating_sub(self.bytes);
+        let half_free =
+            events >= self.max_events.div_ceil(2) && bytes >= self.max_bytes.div_ceil(2);
         if self.groups.is_empty() {
+            self.was_full = false;
             return Some(Room {
                 events: self.max_events,
                 bytes: self.max_bytes,
             });
         }
-        let events = self.max_events.saturating_sub(self.events);
-        let bytes = self.max_bytes.saturating_sub(self.bytes);
-        // An empty group counts as one event, so that they are bounded too.
-        (events > 0 && bytes > 0).then_some(Room { events, bytes })
+        self.was_full &= !half_free;
+        (!self.was_full).then_some(Room { events, bytes })
     }
 
     /// Something was sent.
@@ -58,6 +66,7 @@ impl Window {
         });
         self.events += events;
         self.bytes += bytes;
+        self.was_full |= self.events >= self.max_events || self.bytes >= self.max_bytes;
     }
 
     /// Everything up to `id` was acknowledged.
@@ -84,10 +93,11 @@ mod tests {
 
     #[test]
     fn window_closes_at_its_bound_and_opens_with_acks() {
-        let mut window = Window::new(3, 1000);
+        let mut window = Window::new(4, 1000);
         window.sent(id(2), 2, 10);
-        assert_eq!(window.room().map(|room| room.events), Some(1));
+        assert_eq!(window.room().map(|room| room.events), Some(2));
         window.sent(id(3), 1, 10);
+        window.sent(id(4), 1, 10);
         assert!(window.room().is_none());
         window.acked(id(1));
         assert!(
@@ -96,8 +106,24 @@ mod tests {
         );
         window.acked(id(2));
         assert_eq!(window.room().map(|room| room.events), Some(2));
-        window.acked(id(3));
+        window.acked(id(4));
         assert!(window.is_empty());
+    }
+
+    #[test]
+    fn full_window_opens_when_half_of_it_is_free() {
+        let mut window = Window::new(8, 1000);
+        for last in 1..=8 {
+            window.sent(id(last), 1, 1);
+        }
+        for acked in 1..=3 {
+            window.acked(id(acked));
+            assert!(window.room().is_none(), "{acked} of 8 are free");
+        }
+        window.acked(id(4));
+        assert_eq!(window.room().map(|room| room.events), Some(4));
+        window.sent(id(9), 1, 1);
+        assert_eq!(window.room().map(|room| room.events), Some(3));
     }
 
     #[test]

@@ -19,6 +19,7 @@ use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     process::{Child, Command},
     sync::mpsc,
+    task::JoinHandle,
     time::timeout,
 };
 use tonic::transport::{Channel, Endpoint};
@@ -95,7 +96,7 @@ impl Builder {
         let log = Arc::new(Mutex::new(Vec::new()));
         let stderr = child.stderr.take().expect("stderr is piped");
         let keep = Arc::clone(&log);
-        tokio::spawn(async move {
+        let reader = tokio::spawn(async move {
             let mut stderr = BufReader::new(stderr).lines();
             while let Ok(Some(line)) = stderr.next_line().await {
                 let _ = lines.try_send(line.clone());
@@ -126,6 +127,7 @@ impl Builder {
         Ok(Server {
             builder: self,
             child,
+            reader: Some(reader),
             grpc,
             http,
             log,
@@ -168,6 +170,7 @@ impl Builder {
 pub struct Server {
     builder: Builder,
     child: Child,
+    reader: Option<JoinHandle<()>>,
     grpc: String,
     http: Option<String>,
     log: Arc<Mutex<Vec<String>>>,
@@ -249,12 +252,16 @@ impl Server {
         signal(self.pid(), name);
     }
 
-    /// Waits for its end.
+    /// Waits for its end; what it logged is complete then.
     pub async fn ended(&mut self) -> ExitStatus {
-        timeout(PATIENCE, self.child.wait())
+        let status = timeout(PATIENCE, self.child.wait())
             .await
             .expect("it ends")
-            .expect("it can be waited for")
+            .expect("it can be waited for");
+        if let Some(reader) = self.reader.take() {
+            reader.await.expect("no panic inside");
+        }
+        status
     }
 
     /// Ends it as an operator does.

@@ -19,11 +19,11 @@ async fn hundred_kills_lose_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hours_of_load_lose_nothing_and_grow_nothing() {
-    const PACE: Duration = Duration::from_millis(20);
+    const PACE: Duration = Duration::from_millis(50);
     let minutes = number("SOAK_MINUTES", 30);
     let consumers = [
         Reading {
-            slow: Some(Duration::from_millis(100)),
+            slow: Some(Duration::from_millis(5)),
             ..Reading::push("SLOW")
         },
         Reading {

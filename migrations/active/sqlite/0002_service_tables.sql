@@ -11,9 +11,7 @@ CREATE TABLE IF NOT EXISTS evt_stream (
     -- Every id at or below it may have been discarded.
     discarded_to INTEGER NOT NULL,
     -- The one counter of fencing numbers, never reset.
-    epoch INTEGER NOT NULL,
-    -- Why an operator should look; NULL: nothing known.
-    problem TEXT
+    epoch INTEGER NOT NULL
 ) WITHOUT ROWID;
 
 -- Nothing is proven and nothing is discarded yet: both start below the lowest

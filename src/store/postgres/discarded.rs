@@ -27,7 +27,8 @@ pub(super) struct Seen {
     pub recorded: i64,
     /// Lowest row above [`LowEnd::discarded`].
     pub oldest: Option<i64>,
-    /// Lowest position above 0; a consumer at 0 starts at what is there.
+    /// Lowest position. Consumers that the original registered at 0 and nobody
+    /// has used here do not count: they start at what is there.
     pub slowest: Option<i64>,
     /// Lowest row above that position.
     pub next_witness: Option<i64>,

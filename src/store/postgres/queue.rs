@@ -376,7 +376,8 @@ impl PostgresStore {
     /// $2 and $3 are [`LowEnd`].
     fn low_end_sql(&self, end: &'static str) -> sqlx::SqlStr {
         const LOW: &str = "WITH slow AS MATERIALIZED (
-                SELECT (SELECT last_evt_id FROM evt_consumers WHERE last_evt_id > 0
+                SELECT (SELECT last_evt_id FROM evt_consumers
+                    WHERE last_evt_id > 0 OR epoch > 0
                     ORDER BY last_evt_id LIMIT 1) AS slowest),
             low AS MATERIALIZED (SELECT slow.slowest, (HEAD) AS head,
                 coalesce(stream.discarded_to, 0) AS recorded,

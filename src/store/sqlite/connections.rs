@@ -108,6 +108,12 @@ impl Connections {
             .map_err(|error| unavailable(&error))
     }
 
+    /// A connection for reading that belongs to the caller alone; a reconnect
+    /// does not wait for its end.
+    pub(super) async fn read_apart(&self) -> Result<SqliteConnection, Error> {
+        Ok(self.read().await?.detach())
+    }
+
     /// Whether the connections still lead to the file at the path.
     pub(super) fn check_file(&self, effect: Effect) -> Result<(), Error> {
         let opened = self

@@ -18,8 +18,9 @@ use crate::{
     },
 };
 
-/// Binds of one INSERT stay far below SQLite's 32 766.
-const INSERT_ROWS: usize = 500;
+/// Rows of one INSERT: powers of two, so that any batch is made of few
+/// statements that stay compiled. Compiling costs more than inserting.
+const INSERT_ROWS: usize = 256;
 
 /// Expired request ids that one write removes at most.
 const PURGE_ROWS: i64 = 1000;
@@ -116,13 +117,17 @@ impl SqliteStore {
         const INSERT: &str = "INSERT INTO evt_queue (type, data, ts) VALUES ";
         const ROW: &str = "(?, ?, CURRENT_TIMESTAMP)";
         let mut last = 0;
-        for chunk in events.chunks(INSERT_ROWS) {
+        let mut rest = events;
+        while !rest.is_empty() {
+            let rows = (rest.len().min(INSERT_ROWS) + 1).next_power_of_two() / 2;
+            let (chunk, after) = rest.split_at(rows);
+            rest = after;
             let mut sql = self.options.common.names.apply(INSERT).into_owned();
             for index in 0..chunk.len() {
                 sql.push_str(if index == 0 { ROW } else { ", " });
                 sql.push_str(if index == 0 { "" } else { ROW });
             }
-            let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(chunk.len() == 1);
+            let mut query = sqlx::query(AssertSqlSafe(sql));
             for event in chunk {
                 query = query.bind(event.kind.as_str()).bind(event.data.as_str());
             }
@@ -207,6 +212,63 @@ impl SqliteStore {
     /// The rows are chosen by their sizes first (`octet_length` does not read
     /// the data), so that a page of large events costs no more than it returns.
     pub(super) async fn read_span(&self, span: &Span<'_>) -> Result<ReadSpan, Error> {
+        let mut connection = self.connections.read().await?;
+        if span.want.is_all() {
+            self.read_all(&mut connection, span).await
+        } else {
+            self.read_wanted(&mut connection, span).await
+        }
+    }
+
+    /// Without a filter: every look at the tail and every drain, so the running
+    /// sum is made only if the page does not fit. The first row holds the ends.
+    ///
+    /// `LIMIT ?` alone would make SQLite compile the statement anew each time:
+    /// it plans by the bound value. It does not look into a sum.
+    async fn read_all(
+        &self,
+        connection: &mut SqliteConnection,
+        span: &Span<'_>,
+    ) -> Result<ReadSpan, Error> {
+        const PAGE: &str = "
+            WITH sized AS NOT MATERIALIZED (
+                SELECT id, octet_length(data) + 40 AS size FROM evt_queue
+                WHERE id > ?2 AND id <= ?3 ORDER BY id LIMIT ?4 + 0),
+            fit (id) AS MATERIALIZED (
+                SELECT CASE WHEN coalesce((SELECT sum(size) FROM sized), 0) <= ?5 THEN ?3
+                    ELSE (SELECT max(id) FROM (
+                        SELECT id, sum(size) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING) - size
+                            AS before FROM sized)
+                        WHERE before < ?5) END)
+            SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'evt_queue'), 0),
+                (SELECT min(id) FROM evt_queue),
+                coalesce((SELECT discarded_to FROM evt_stream WHERE stream = ?1), 0),
+                (SELECT id FROM fit)
+            UNION ALL SELECT * FROM (
+                SELECT id, type, data,
+                    CAST(round(unixepoch(ts, 'auto', 'subsec') * 1000) AS INTEGER)
+                FROM evt_queue WHERE id > ?2 AND id <= (SELECT id FROM fit)
+                ORDER BY id LIMIT ?4 + 0)";
+        let rows = sqlx::query(self.sql(PAGE))
+            .bind(self.stream())
+            .bind(span.after.get())
+            .bind(span.through.get())
+            .bind(i64::try_from(span.max_events).unwrap_or(i64::MAX))
+            .bind(i64::try_from(span.max_bytes.max(1)).unwrap_or(i64::MAX))
+            .fetch_all(connection)
+            .await
+            .map_err(|error| unavailable(&error))?;
+        Ok(collect_all(span, &rows))
+    }
+
+    /// With a filter: a bounded number of rows is looked at. The cross join keeps
+    /// SQLite from scanning before it knows the bound, the cast from making an
+    /// index of all types; either would cost as much as the table is long.
+    async fn read_wanted(
+        &self,
+        connection: &mut SqliteConnection,
+        span: &Span<'_>,
+    ) -> Result<ReadSpan, Error> {
         // A type that was stored as a BLOB is compared as the text it holds, as
         // the hub's readers do.
         const PAGE: &str = "
@@ -217,10 +279,10 @@ impl SqliteStore {
                     (SELECT id FROM evt_queue WHERE id > ?2 AND id <= ?3
                      ORDER BY id LIMIT 1 OFFSET ?5 - 1) AS scan_end),
             sized AS (
-                SELECT id, octet_length(data) + 40 AS size FROM evt_queue, ends
+                SELECT id, octet_length(data) + 40 AS size FROM ends CROSS JOIN evt_queue
                 WHERE id > ?2 AND id <= coalesce(scan_end, ?3)
-                    AND (?4 IS NULL OR CAST(type AS TEXT) IN (SELECT value FROM json_each(?4)))
-                ORDER BY id LIMIT ?6),
+                    AND CAST(type AS TEXT) IN (SELECT value FROM json_each(?4))
+                ORDER BY id LIMIT ?6 + 0),
             chosen AS (
                 SELECT id, sum(size) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING) - size AS before
                 FROM sized)
@@ -232,25 +294,18 @@ impl SqliteStore {
                     CAST(round(unixepoch(ts, 'auto', 'subsec') * 1000) AS INTEGER) AS millis
                 FROM chosen CROSS JOIN evt_queue USING (id) WHERE before < ?7) AS event
             ORDER BY event.id";
-        // Without a filter a row more than a page is nobody's business.
-        let rows_at_most = if span.want.is_all() {
-            span.max_events
-        } else {
-            limits::SCAN_ROWS
-        };
-        let mut connection = self.connections.read().await?;
         let rows = sqlx::query(self.sql(PAGE))
             .bind(self.stream())
             .bind(span.after.get())
             .bind(span.through.get())
             .bind(want_json(span.want))
-            .bind(i64::try_from(rows_at_most).unwrap_or(i64::MAX))
+            .bind(i64::try_from(limits::SCAN_ROWS).unwrap_or(i64::MAX))
             .bind(i64::try_from(span.max_events).unwrap_or(i64::MAX))
             .bind(i64::try_from(span.max_bytes).unwrap_or(i64::MAX))
-            .fetch_all(&mut *connection)
+            .fetch_all(connection)
             .await
             .map_err(|error| unavailable(&error))?;
-        Ok(collect_span(span, &rows))
+        Ok(collect_wanted(span, &rows))
     }
 
     pub(super) async fn read_first_at(&self, time: Moment) -> Result<Option<EventId>, Error> {
@@ -301,7 +356,33 @@ fn want_json(want: &Want) -> Option<String> {
     Some(json)
 }
 
-fn collect_span(span: &Span<'_>, rows: &[SqliteRow]) -> ReadSpan {
+fn collect_all(span: &Span<'_>, rows: &[SqliteRow]) -> ReadSpan {
+    let Some((ends, rows)) = rows.split_first() else {
+        unreachable!("the row of ends is always there");
+    };
+    let Bounds {
+        head, discarded_to, ..
+    } = bounds(ends);
+    let fit: i64 = ends.get(3);
+    let events: Vec<Event> = rows.iter().filter_map(|row| event(row, 0)).collect();
+    assert!(
+        events.is_sorted_by(|one, next| one.id < next.id),
+        "a page is in the order of its ids"
+    );
+    let more = fit < span.through.get() || events.len() >= span.max_events;
+    let through = match events.last() {
+        Some(last) if more => last.id,
+        _ => span.through.min(head).max(span.after),
+    };
+    let page = Page {
+        events,
+        through,
+        discarded_to,
+    };
+    ReadSpan { page, head, more }
+}
+
+fn collect_wanted(span: &Span<'_>, rows: &[SqliteRow]) -> ReadSpan {
     let Some(first) = rows.first() else {
         unreachable!("the row of `ends` is always there");
     };
@@ -310,7 +391,7 @@ fn collect_span(span: &Span<'_>, rows: &[SqliteRow]) -> ReadSpan {
     } = bounds(first);
     let found: i64 = first.get("found");
     let scan_end: Option<i64> = first.get("scan_end");
-    let events: Vec<Event> = rows.iter().filter_map(event).collect();
+    let events: Vec<Event> = rows.iter().filter_map(|row| event(row, 5)).collect();
 
     let delivered = i64::try_from(events.len()).unwrap_or(i64::MAX);
     let cut =
@@ -335,9 +416,9 @@ fn collect_span(span: &Span<'_>, rows: &[SqliteRow]) -> ReadSpan {
 /// Ids are dense in SQLite, so what is below the oldest row was discarded, be
 /// it by the original's discarder, which records nothing.
 fn bounds(row: &SqliteRow) -> Bounds {
-    let head: i64 = row.get("head");
-    let oldest: Option<i64> = row.get("oldest");
-    let discarded: i64 = row.get("discarded");
+    let head: i64 = row.get(0);
+    let oldest: Option<i64> = row.get(1);
+    let discarded: i64 = row.get(2);
     let discarded = discarded.max(oldest.map_or(head, |oldest| oldest - 1));
     Bounds {
         head: EventId::stored(head),
@@ -346,10 +427,11 @@ fn bounds(row: &SqliteRow) -> Bounds {
     }
 }
 
-fn event(row: &SqliteRow) -> Option<Event> {
-    let id: i64 = row.get::<Option<i64>, _>("id")?;
-    let kind = text(row, "type");
-    let data = text(row, "data");
+/// The event whose id, type, data and time begin at `column`.
+fn event(row: &SqliteRow, column: usize) -> Option<Event> {
+    let id: i64 = row.get::<Option<i64>, _>(column)?;
+    let kind = text(row, column + 1);
+    let data = text(row, column + 2);
     let fault = match (&kind, &data) {
         (None, _) => Some(Fault::TypeNotText),
         (_, None) => Some(Fault::DataNotText),
@@ -360,14 +442,14 @@ fn event(row: &SqliteRow) -> Option<Event> {
         kind: kind.unwrap_or_default(),
         data: data.unwrap_or_default(),
         ts: row
-            .get::<Option<i64>, _>("millis")
+            .get::<Option<i64>, _>(column + 3)
             .map(Moment::from_unix_millis),
         fault,
     })
 }
 
 /// A column as text, whatever type the application stored; `None` if it is not UTF-8.
-fn text(row: &SqliteRow, column: &str) -> Option<Box<str>> {
+fn text(row: &SqliteRow, column: usize) -> Option<Box<str>> {
     let bytes: &[u8] = row.get_unchecked(column);
     std::str::from_utf8(bytes).ok().map(Into::into)
 }
@@ -375,11 +457,17 @@ fn text(row: &SqliteRow, column: &str) -> Option<Box<str>> {
 /// Everything visible is settled: see the module's head.
 pub(super) struct SqliteTail {
     store: SqliteStore,
+    /// Its own, from the first read on: a pool pings a connection each time it
+    /// comes back, which costs as much as the look itself.
+    connection: Option<SqliteConnection>,
 }
 
 impl SqliteTail {
     pub(super) fn new(store: SqliteStore) -> Self {
-        Self { store }
+        Self {
+            store,
+            connection: None,
+        }
     }
 }
 
@@ -402,7 +490,13 @@ impl Tail for SqliteTail {
             max_events: limits::PAGE_EVENTS,
             max_bytes: limits::PAGE_BYTES,
         };
-        let ReadSpan { page, head, more } = self.store.read_span(&span).await?;
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.store.connections.read_apart().await?,
+        };
+        // After a failure the next look is taken through a new one.
+        let ReadSpan { page, head, more } = self.store.read_all(&mut connection, &span).await?;
+        self.connection = Some(connection);
         Ok(TailRead {
             events: page.events,
             scanned: page.through,

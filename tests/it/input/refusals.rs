@@ -215,7 +215,7 @@ async fn ids_outside_the_range_in_every_call() {
             epoch: None,
         };
         let refusal = clients.push.ack(request).await;
-        invalid(refusal, "last_id", rule);
+        invalid(refusal, "last_id", "must be 1 to 999999999999999999");
         let request = SeekConsumerRequest {
             component: "SHOP".to_owned(),
             user: String::new(),
@@ -374,10 +374,11 @@ async fn unknown_consumer_everywhere() {
     );
     let opened = clients.push.ready_to_receive(ready("NOBODY")).await;
     refused(opened.map(|_| ()), code, reason);
+    let last_id = crate::round_trip::add(&mut clients, "A", "1").await;
     for epoch in [None, Some(1)] {
         let request = AckRequest {
             component: "NOBODY".to_owned(),
-            last_id: 0,
+            last_id,
             epoch,
         };
         refused(clients.push.ack(request).await, code, reason);

@@ -175,6 +175,21 @@ async fn deletes_of_somebody_else_are_noticed() {
 }
 
 #[tokio::test]
+async fn gap_below_the_first_event_is_no_hole() {
+    let database = Cluster::shared().database().await;
+    let server = database.server().start().await;
+    let mut clients = server.clients().await;
+    register(&mut clients, "SHOP").await;
+    let mut application = database.session().await;
+    run(&mut application, "BEGIN").await;
+    insert(&mut application).await;
+    run(&mut application, "ROLLBACK").await;
+    let next = insert(&mut application).await;
+    let polled = poll(&mut clients, poll_of("SHOP")).await;
+    assert_eq!(ids(&polled.events), [next]);
+}
+
+#[tokio::test]
 async fn gap_above_deleted_rows_is_no_hole() {
     let database = Cluster::shared().database().await;
     let server = database.server().start().await;

@@ -108,3 +108,24 @@ async fn rule_11_live_poll_without_last_id_starts_with_the_oldest_kept() {
         assert_eq!((polled.last_id, polled.epoch), (10, 0));
     }
 }
+
+#[tokio::test]
+async fn rule_06_position_zero_is_a_position_once_the_consumer_was_used_here() {
+    let server = Server::start().await;
+    let mut clients = server.clients().await;
+    register(&mut clients, "OURS").await;
+    add_many(&mut clients, "A", 10).await;
+    server.sqlite(
+        "INSERT INTO evt_consumers (ident, last_evt_id, reg_time, last_time)
+            VALUES ('local:THEIRS', 0, CURRENT_TIMESTAMP, CURRENT_TIMESTAMP);
+         DELETE FROM evt_queue WHERE id <= 5",
+    );
+    let refusal = clients.poll.poll_events(poll_of("OURS")).await;
+    refused(refusal, Code::OutOfRange, "DISCARDED");
+    // The original means "from the oldest event kept".
+    let polled = poll(&mut clients, poll_of("THEIRS")).await;
+    assert_eq!(ids(&polled.events), [6, 7, 8, 9, 10]);
+    server.sqlite("DELETE FROM evt_queue WHERE id <= 7");
+    let refusal = clients.poll.poll_events(poll_of("THEIRS")).await;
+    refused(refusal, Code::OutOfRange, "DISCARDED");
+}

@@ -1,0 +1,10 @@
+//! What is measured, one scenario a file.
+
+pub(crate) mod add;
+pub(crate) mod add_batch;
+pub(crate) mod drain;
+pub(crate) mod fanout;
+pub(crate) mod flat;
+pub(crate) mod idle;
+pub(crate) mod latency;
+pub(crate) mod start;
