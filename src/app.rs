@@ -4,7 +4,7 @@
 //! ended in the reverse one: readiness off, fronts drained, engine stopped,
 //! store closed, all under one deadline (`lifecycle`).
 
-use std::{pin::Pin, sync::Arc};
+use std::{path::Path, pin::Pin, sync::Arc};
 
 use anyhow::Context as _;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tonic_health::server::HealthReporter;
 
 use crate::{
-    config::{Config, Db, DbUrl},
+    config::{Config, DbUrl},
     grpc::{self, Features},
     http::{self, Scrape, Sources},
     lifecycle::{Lifecycle, Readiness, UnixSignals},
@@ -21,6 +21,7 @@ use crate::{
     listen::{Guards, Listener},
     store::{
         self, Names, Options, Store,
+        postgres::{PostgresOptions, PostgresStore, PostgresUrl},
         sqlite::{SqliteOptions, SqliteStore},
     },
     stream::{DatabaseState, EventStream, PollIntervals, PushLimits, SessionTiming, Settings},
@@ -137,12 +138,19 @@ fn start_http(
 /// # Errors
 /// When it cannot be opened or is none that can be served.
 pub async fn open(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
-    let DbUrl::Sqlite(path) = &config.db.url;
-    let context = || format!("db.url: cannot use {}", path.display());
-    let store = SqliteStore::open(sqlite_options(config))
-        .await
-        .with_context(context)?;
-    Ok(Arc::new(store))
+    let store: Arc<dyn Store> = match &config.db.url {
+        DbUrl::Sqlite(path) => {
+            let context = || format!("db.url: cannot use {}", path.display());
+            let store = SqliteStore::open(sqlite_options(config, path)).await;
+            Arc::new(store.with_context(context)?)
+        }
+        DbUrl::Postgres(url) => {
+            let context = || format!("db.url: cannot use {url}");
+            let store = PostgresStore::open(postgres_options(config, url)).await;
+            Arc::new(store.with_context(context)?)
+        }
+    };
+    Ok(store)
 }
 
 /// Steps of the schema that the database has not had.
@@ -150,29 +158,41 @@ pub async fn open(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
 /// # Errors
 /// When it cannot be read.
 pub async fn pending_steps(config: &Config) -> Result<Vec<&'static str>, store::Error> {
-    SqliteStore::pending_steps(sqlite_options(config)).await
+    match &config.db.url {
+        DbUrl::Sqlite(path) => SqliteStore::pending_steps(sqlite_options(config, path)).await,
+        DbUrl::Postgres(url) => PostgresStore::pending_steps(postgres_options(config, url)).await,
+    }
 }
 
-fn sqlite_options(config: &Config) -> SqliteOptions {
-    let Db {
-        url: DbUrl::Sqlite(path),
-        synchronous,
-        busy_timeout,
-        ..
-    } = &config.db;
+fn sqlite_options(config: &Config, path: &Path) -> SqliteOptions {
     SqliteOptions {
-        path: path.clone(),
-        synchronous: *synchronous,
-        busy_timeout: *busy_timeout,
+        path: path.to_owned(),
+        synchronous: config.db.synchronous,
+        busy_timeout: config.db.busy_timeout,
         read_connections: config.db.read_connections,
-        common: Options {
-            names: Names {
-                queue: config.db.queue_table.clone(),
-                consumers: config.db.consumers_table.clone(),
-            },
-            request_window: config.stream.request_id_window,
-            session_lapse: config.stream.session_lapse,
+        common: common_options(config),
+    }
+}
+
+fn postgres_options(config: &Config, url: &PostgresUrl) -> PostgresOptions {
+    PostgresOptions {
+        url: url.clone(),
+        schema: config.db.schema.clone(),
+        statement_timeout: config.db.statement_timeout,
+        read_connections: config.db.read_connections,
+        write_connections: config.db.write_connections,
+        common: common_options(config),
+    }
+}
+
+fn common_options(config: &Config) -> Options {
+    Options {
+        names: Names {
+            queue: config.db.queue_table.clone(),
+            consumers: config.db.consumers_table.clone(),
         },
+        request_window: config.stream.request_id_window,
+        session_lapse: config.stream.session_lapse,
     }
 }
 

@@ -114,6 +114,13 @@ pub const PAGE_EVENTS: usize = 1000;
 /// Bytes of one page, after its first event: one default group.
 pub const PAGE_BYTES: usize = MIB;
 
+/// Events read above an open gap and held back until it is resolved. Then
+/// only the gap is read again: what is above waits in the database.
+pub const HELD_EVENTS: usize = 20_000;
+
+/// Bytes of the same: as much as a small ring.
+pub const HELD_BYTES: usize = 16 * MIB;
+
 /// Recent settled events kept for all subscribers. Some 100 000 small events:
 /// a subscriber that pauses for seconds still misses the database.
 pub const DEFAULT_RING_BYTES: usize = 32 * MIB;

@@ -35,6 +35,8 @@ pub const DELIVERY_SECONDS: &str = "eventstream_delivery_seconds";
 pub const FRONTIER_ID: &str = "eventstream_frontier_id";
 /// The highest id seen in the database.
 pub const HEAD_ID: &str = "eventstream_head_id";
+/// Open transactions that keep the frontier below the highest id.
+pub const BLOCKERS: &str = "eventstream_blockers";
 /// Ids between a consumer's position and the frontier, by `user`, `component`.
 pub const CONSUMER_LAG_IDS: &str = "eventstream_consumer_lag_ids";
 /// Age of a consumer's oldest undelivered event, by `user`, `component`.
@@ -226,6 +228,7 @@ fn describe() {
     counter!(CONNECTIONS_REFUSED, "connections closed by the guards");
     gauge!(FRONTIER_ID, "the proven frontier");
     gauge!(HEAD_ID, "the highest id seen");
+    gauge!(BLOCKERS, "open transactions that hold the frontier back");
     gauge!(CONSUMER_LAG_IDS, "ids between a consumer and the frontier");
     gauge!(
         CONSUMER_LAG_SECONDS,

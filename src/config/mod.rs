@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use clap::ArgMatches;
 
-pub use crate::store::sqlite::Synchronous;
+pub use crate::store::{postgres::PostgresUrl, sqlite::Synchronous};
 pub use fault::{Fault, Faults, Origin};
 pub use options::{CONFIG_FILE, OPTIONS, Opt, markdown_table, serve_command};
 
@@ -54,6 +54,12 @@ pub struct Db {
     pub busy_timeout: Duration,
     /// Connections that only read.
     pub read_connections: u32,
+    /// Connections that write, where there can be more than one.
+    pub write_connections: u32,
+    /// How long one statement may take.
+    pub statement_timeout: Duration,
+    /// The schema of the tables; none: where the server looks for tables.
+    pub schema: Option<String>,
     /// The table of events.
     pub queue_table: String,
     /// The table of consumers.
@@ -65,6 +71,8 @@ pub struct Db {
 pub enum DbUrl {
     /// A file of `SQLite`.
     Sqlite(PathBuf),
+    /// A database of a PostgreSQL server.
+    Postgres(PostgresUrl),
 }
 
 /// The gRPC front.
@@ -164,6 +172,12 @@ fn db(reader: &mut Reader) -> Db {
             value::duration(Duration::ZERO, Duration::from_mins(1)),
         ),
         read_connections: reader.get("db.read_connections", value::count(1, 64)),
+        write_connections: reader.get("db.write_connections", value::count(1, 64)),
+        statement_timeout: reader.get(
+            "db.statement_timeout",
+            value::duration(Duration::from_secs(1), Duration::from_mins(10)),
+        ),
+        schema: reader.get("db.schema", value::schema),
         queue_table: reader.get("db.queue_table", value::identifier),
         consumers_table: reader.get("db.consumers_table", value::identifier),
     }

@@ -101,7 +101,7 @@ pub const OPTIONS: &[Opt] = &[
             "db",
             "sqlite:eventstream.db",
             "URL",
-            "Database with the events, sqlite:PATH",
+            "Database with the events, sqlite:PATH or postgres://USER@HOST/DATABASE",
         )
     },
     opt(
@@ -123,7 +123,28 @@ pub const OPTIONS: &[Opt] = &[
         "db-read-connections",
         "4",
         "COUNT",
-        "Connections that read, beside the one that writes",
+        "Connections that read, beside those that write",
+    ),
+    opt(
+        "db.write_connections",
+        "db-write-connections",
+        "4",
+        "COUNT",
+        "PostgreSQL: connections that write; SQLite has one",
+    ),
+    opt(
+        "db.statement_timeout",
+        "db-statement-timeout",
+        "10s",
+        DURATION,
+        "PostgreSQL: how long a statement may take, waiting for locks included",
+    ),
+    opt(
+        "db.schema",
+        "db-schema",
+        "",
+        "NAME",
+        "PostgreSQL: schema of the tables, made if missing; empty: the role's search path",
     ),
     opt(
         "db.queue_table",
@@ -340,7 +361,10 @@ mod tests {
         serve_command().debug_assert();
         for opt in OPTIONS {
             let help = opt.arg().get_help().unwrap().to_string();
-            let end = format!("[env: {}] [default: {}]", opt.environment(), opt.default);
+            let mut end = format!("[env: {}]", opt.environment());
+            if !opt.default.is_empty() {
+                end = format!("{end} [default: {}]", opt.default);
+            }
             assert!(help.ends_with(&end), "{help}");
         }
     }

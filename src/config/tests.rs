@@ -196,7 +196,7 @@ fn file_that_cannot_be_used_is_named() {
 #[test]
 fn secrets_are_not_shown() {
     for url in [
-        "postgres://user:hunter2@db/x",
+        "mysql://user:hunter2@db/x",
         "hunter2",
         "hunter2:x",
         "sqlite:x?key=hunter2",

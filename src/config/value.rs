@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{DbUrl, Synchronous};
+use super::{DbUrl, PostgresUrl, Synchronous};
 use crate::listen::Address;
 use crate::telemetry::{self, LogFormat};
 
@@ -76,15 +76,27 @@ pub(super) fn identifier(text: &str) -> Read<String> {
     Err("is not a name of a-z, 0-9 and _, up to 48, that begins with no digit".to_owned())
 }
 
+/// The name of a schema, or nothing.
+pub(super) fn schema(text: &str) -> Read<Option<String>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    identifier(text).map(Some)
+}
+
 pub(super) fn db_url(text: &str) -> Read<DbUrl> {
     let (scheme, rest) = text
         .split_once(':')
         .ok_or("is not a database URL like sqlite:eventstream.db")?;
     match scheme {
         "sqlite" => sqlite_path(rest).map(DbUrl::Sqlite),
-        "postgres" | "postgresql" | "mysql" | "mariadb" => Err(format!(
+        // What is wrong inside is not told: it may hold the password.
+        "postgres" | "postgresql" => PostgresUrl::parse(text)
+            .map(DbUrl::Postgres)
+            .ok_or_else(|| "is not a URL like postgres://USER@HOST:PORT/DATABASE".to_owned()),
+        "mysql" | "mariadb" => Err(format!(
             "names a {scheme} database, which is not supported by this version yet; \
-             use sqlite:PATH"
+             use sqlite:PATH or postgres://HOST/DATABASE"
         )),
         // The scheme may be the user of a URL that lost its scheme.
         _ => Err("is not a database URL like sqlite:eventstream.db".to_owned()),
@@ -230,15 +242,23 @@ mod tests {
             ("sqlite:", "names no file"),
             ("sqlite::memory:", "in memory"),
             ("sqlite:a.db?mode=ro", "parameters"),
-            (
-                "postgres://u:secret@h/d",
-                "not supported by this version yet",
-            ),
+            ("postgres://u:secret@h:port/d", "like postgres://USER"),
             ("mysql://u:secret@h/d", "not supported by this version yet"),
             ("secret:x@h", "like sqlite:"),
         ] {
             let rule = db_url(text).unwrap_err();
             assert!(rule.contains(word) && !rule.contains("secret"), "{rule}");
+        }
+    }
+
+    #[test]
+    fn postgres_urls() {
+        for text in [
+            "postgres://u:secret@h/d",
+            "postgresql://h:5433/d?sslmode=require",
+            "postgres:///d?host=/run/postgresql",
+        ] {
+            assert!(matches!(db_url(text), Ok(DbUrl::Postgres(_))), "{text}");
         }
     }
 

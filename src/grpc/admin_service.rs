@@ -12,6 +12,7 @@ use crate::{
         SeekConsumerRequest, SeekConsumerResponse, UnregisterConsumerRequest,
         UnregisterConsumerResponse,
     },
+    store::Blocker,
     stream::ConsumerState,
 };
 
@@ -28,7 +29,7 @@ impl AdminService for Front {
             head_id: status.bounds.head.get(),
             oldest_id: status.bounds.oldest.map_or(0, EventId::get),
             archived_id: 0,
-            blockers: Vec::new(),
+            blockers: status.blockers.into_iter().map(blocker).collect(),
             slowest_consumer: status.slowest.as_ref().map(consumer),
             open_streams: i32::try_from(status.open_streams).unwrap_or(i32::MAX),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -93,6 +94,15 @@ impl AdminService for Front {
         Ok(Response::new(SeekConsumerResponse {
             consumer: Some(consumer(&sought)),
         }))
+    }
+}
+
+fn blocker(blocker: Blocker) -> proto::Blocker {
+    proto::Blocker {
+        session: blocker.session,
+        client: blocker.client,
+        age: Some(fields::duration(blocker.age)),
+        prepared: blocker.prepared,
     }
 }
 

@@ -28,3 +28,17 @@ pub(super) const SQLITE: &[Step] = &[
         sql: include_str!("../../migrations/active/sqlite/0002_service_tables.sql"),
     },
 ];
+
+/// The active database's steps for PostgreSQL.
+pub(super) const POSTGRES: &[Step] = &[
+    Step {
+        version: 1,
+        name: "ftn18_tables",
+        sql: include_str!("../../migrations/active/postgres/0001_ftn18_tables.sql"),
+    },
+    Step {
+        version: 2,
+        name: "service_tables",
+        sql: include_str!("../../migrations/active/postgres/0002_service_tables.sql"),
+    },
+];

@@ -7,6 +7,8 @@
 //! (positions, epochs, sessions) is decided in the SQL, never in memory.
 
 mod migrate;
+pub mod postgres;
+mod requests;
 mod rows;
 pub mod sqlite;
 
@@ -94,6 +96,12 @@ pub trait Store: Send + Sync + 'static {
         acked: EventId,
     ) -> Result<(), Error>;
 
+    /// Transactions that may own ids which nobody can see yet. Empty for an
+    /// engine where nothing can come between an id and its commit.
+    async fn blockers(&self) -> Result<Vec<Blocker>, Error> {
+        Ok(Vec::new())
+    }
+
     /// Opens the database anew after [`Error::Lost`].
     async fn reconnect(&self) -> Result<(), Error>;
 
@@ -112,6 +120,25 @@ pub trait Tail: Send {
     /// Events above `after` and the evidence of which missing ids are dead.
     /// `gaps` are the ids below `after` that are still open.
     async fn read(&mut self, after: EventId, gaps: &[IdRange]) -> Result<TailRead, Error>;
+
+    /// As [`Self::read`], but nothing above `after`: the caller holds as many
+    /// events behind a gap as it may.
+    async fn recheck(&mut self, after: EventId, gaps: &[IdRange]) -> Result<TailRead, Error> {
+        self.read(after, gaps).await
+    }
+}
+
+/// An open transaction of an event writer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blocker {
+    /// The database's name for it.
+    pub session: String,
+    /// What the database knows of the client.
+    pub client: String,
+    /// How long it has been open; zero if the database does not tell.
+    pub age: Duration,
+    /// Whether it is prepared (two-phase) and waits for its coordinator.
+    pub prepared: bool,
 }
 
 /// An inclusive range of ids.

@@ -53,6 +53,19 @@ impl IdRuns {
         Self(vec![(first.get(), last.get())])
     }
 
+    /// Ascending ids, as few runs as possible.
+    #[must_use]
+    pub fn collect(ids: &[i64]) -> Self {
+        let mut runs: Vec<(i64, i64)> = Vec::new();
+        for &id in ids {
+            match runs.last_mut() {
+                Some((_, last)) if *last + 1 == id => *last = id,
+                _ => runs.push((id, id)),
+            }
+        }
+        Self(runs)
+    }
+
     /// Every id, ascending.
     pub fn iter(&self) -> impl Iterator<Item = EventId> {
         self.0
@@ -136,5 +149,6 @@ mod tests {
             [1, 2, 3, 7]
         );
         assert_eq!(IdRuns::from_text("x"), None);
+        assert_eq!(IdRuns::collect(&[1, 2, 3, 7]), runs);
     }
 }

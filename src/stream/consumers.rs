@@ -8,7 +8,7 @@ use super::EventStream;
 use crate::{
     error::Error,
     event::{Component, ConsumerKey, EventId, StartAt, User},
-    store::{Bounds, Consumer, ConsumerPage},
+    store::{Blocker, Bounds, Consumer, ConsumerPage},
     telemetry,
 };
 
@@ -32,6 +32,8 @@ pub struct Status {
     pub frontier: EventId,
     /// Ends of the active table.
     pub bounds: Bounds,
+    /// Open transactions that keep the frontier below the head.
+    pub blockers: Vec<Blocker>,
     /// The consumer that holds the oldest events.
     pub slowest: Option<ConsumerState>,
     /// Consumers with a problem.
@@ -169,6 +171,7 @@ impl EventStream {
             .bounds()
             .await
             .map_err(|error| engine.tailer.failed(error))?;
+        let blockers = self.blockers().await?;
         let consumers = self.all_consumers().await?;
         let slowest = consumers.iter().min_by_key(|state| state.consumer.position);
         let stopped = consumers.iter().filter(|state| state.problem.is_some());
@@ -179,6 +182,7 @@ impl EventStream {
             problem: engine.tailer.problem(bounds.head, !stopped.is_empty()),
             stopped,
             bounds,
+            blockers,
             open_streams: *engine.open_streams.borrow(),
             ring_bytes: engine.hub.usage().0,
             database: engine.store.kind(),
@@ -204,12 +208,26 @@ impl EventStream {
             metrics::gauge!(telemetry::CONSUMER_LAG_IDS, &labels).set(state.lag_ids as f64);
             metrics::gauge!(telemetry::CONSUMER_LAG_SECONDS, &labels).set(age);
         }
+        if let Ok(blockers) = self.blockers().await {
+            metrics::gauge!(telemetry::BLOCKERS).set(blockers.len() as f64);
+        }
         let tip = engine.hub.tip();
         let (ring_bytes, ring_events) = engine.hub.usage();
         metrics::gauge!(telemetry::FRONTIER_ID).set(tip.frontier.get() as f64);
         metrics::gauge!(telemetry::HEAD_ID).set(tip.head.get() as f64);
         metrics::gauge!(telemetry::RING_BYTES).set(ring_bytes as f64);
         metrics::gauge!(telemetry::RING_EVENTS).set(ring_events as f64);
+    }
+
+    /// Nobody, if nothing is held back.
+    async fn blockers(&self) -> Result<Vec<Blocker>, Error> {
+        let engine = &self.engine;
+        let tip = engine.hub.tip();
+        if tip.frontier >= tip.head {
+            return Ok(Vec::new());
+        }
+        let blockers = engine.store.blockers().await;
+        blockers.map_err(|error| engine.tailer.failed(error))
     }
 
     async fn all_consumers(&self) -> Result<Vec<ConsumerState>, Error> {

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     event::{Event, EventId},
+    limits,
     store::{IdRange, TailRead},
 };
 
@@ -20,6 +21,7 @@ pub(super) struct Frontier {
     /// Disjoint, ascending, inside `(settled, scanned]`.
     gaps: Vec<IdRange>,
     held: BTreeMap<EventId, Event>,
+    held_bytes: usize,
 }
 
 impl Frontier {
@@ -30,6 +32,7 @@ impl Frontier {
             scanned: settled,
             gaps: Vec::new(),
             held: BTreeMap::new(),
+            held_bytes: 0,
         }
     }
 
@@ -46,6 +49,12 @@ impl Frontier {
     /// Ids at or below [`Self::scanned`] that may still appear.
     pub(super) fn gaps(&self) -> &[IdRange] {
         &self.gaps
+    }
+
+    /// Whether so much waits behind the first gap that no more may be read
+    /// before it is resolved.
+    pub(super) fn is_full(&self) -> bool {
+        self.held.len() >= limits::HELD_EVENTS || self.held_bytes >= limits::HELD_BYTES
     }
 
     /// Takes what a read saw; returns the events that became deliverable, in
@@ -69,16 +78,20 @@ impl Frontier {
             self.fill(event.id);
         }
         self.bury(read.dead_through);
-        self.held
-            .extend(read.events.into_iter().map(|event| (event.id, event)));
+        for event in read.events {
+            self.held_bytes += event.size();
+            self.held.insert(event.id, event);
+        }
         self.settled = self
             .gaps
             .first()
             .map_or(self.scanned, |gap| gap.first.previous());
         let still_held = self.held.split_off(&self.settled.next());
-        std::mem::replace(&mut self.held, still_held)
+        let deliverable: Vec<Event> = std::mem::replace(&mut self.held, still_held)
             .into_values()
-            .collect()
+            .collect();
+        self.held_bytes -= deliverable.iter().map(Event::size).sum::<usize>();
+        deliverable
     }
 
     /// Every id above `after` up to `through` may still appear.
@@ -175,6 +188,18 @@ mod tests {
         );
         assert_eq!(ids(&frontier.take(read(&[], 15, 13))), [12]);
         assert_eq!(ids(&frontier.take(read(&[], 15, 15))), [15]);
+    }
+
+    #[test]
+    fn what_waits_behind_a_gap_is_bounded_and_counted() {
+        let mut frontier = Frontier::new(EventId::START);
+        let last = i64::try_from(limits::HELD_EVENTS).expect("small") + 1;
+        let ids: Vec<i64> = (2..=last).collect();
+        assert!(frontier.take(read(&ids, last, 0)).is_empty());
+        assert!(frontier.is_full());
+        assert_eq!(frontier.take(read(&[], last, 1)).len(), ids.len());
+        assert!(!frontier.is_full());
+        assert_eq!(frontier.held_bytes, 0);
     }
 
     proptest! {

@@ -318,10 +318,12 @@ impl Tailer {
     /// Publishes everything that is settled by now.
     async fn follow(&mut self) -> Result<(), store::Error> {
         loop {
-            let read = self
-                .tail
-                .read(self.tracker.scanned(), self.tracker.gaps())
-                .await?;
+            let (scanned, gaps) = (self.tracker.scanned(), self.tracker.gaps());
+            let read = if self.tracker.is_full() {
+                self.tail.recheck(scanned, gaps).await?
+            } else {
+                self.tail.read(scanned, gaps).await?
+            };
             let (head, more) = (read.head, read.more);
             self.check_head(head)?;
             let events = self.tracker.take(read);

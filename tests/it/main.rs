@@ -19,6 +19,7 @@ mod ledger;
 mod lifecycle;
 mod load;
 mod poll;
+mod postgres;
 mod push;
 mod readme;
 mod round_trip;

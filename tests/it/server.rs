@@ -34,6 +34,7 @@ pub const PATIENCE: Duration = Duration::from_mins(1);
 #[derive(Clone)]
 pub struct Builder {
     dir: Arc<TempDir>,
+    db: String,
     grpc: String,
     args: Vec<String>,
     envs: Vec<(String, String)>,
@@ -59,9 +60,16 @@ impl Builder {
         self
     }
 
+    /// Serves the database at this URL instead of a file of its own.
+    pub fn on(mut self, url: &str) -> Self {
+        url.clone_into(&mut self.db);
+        self
+    }
+
     /// Serves the database of another server, as a second replica.
     pub fn beside(mut self, other: &Server) -> Self {
         self.dir = Arc::clone(&other.builder.dir);
+        self.db.clone_from(&other.builder.db);
         self
     }
 
@@ -149,7 +157,7 @@ impl Builder {
             .args(&words[1..])
             .args(["serve", "--grpc", &self.grpc, "--http", "127.0.0.1:0"])
             .args(["--log-format", "json", "--db"])
-            .arg(format!("sqlite:{}", database(self.dir.path()).display()))
+            .arg(&self.db)
             .args(&self.args)
             .envs(self.envs.iter().cloned())
             .current_dir(self.dir.path())
@@ -182,6 +190,7 @@ impl Server {
     /// A service to start in a directory that is there already.
     pub fn builder_in(dir: Arc<TempDir>) -> Builder {
         Builder {
+            db: format!("sqlite:{}", database(dir.path()).display()),
             dir,
             grpc: "127.0.0.1:0".to_owned(),
             args: Vec::new(),

@@ -86,3 +86,4 @@ macro_rules! conformance {
 }
 
 conformance!(sqlite, crate::store::engines::sqlite);
+conformance!(postgres, crate::store::engines::postgres);

@@ -1,21 +1,21 @@
 //! The queue table: group commit, pages, the tail.
 
-use std::{collections::HashMap, fmt::Write as _};
+use std::fmt::Write as _;
 
 use sqlx::{AssertSqlSafe, Row, SqliteConnection, sqlite::SqliteRow};
-use uuid::Uuid;
 
 use super::{
     SqliteStore,
     connections::{WriteTx, is_data_error, unavailable},
 };
 use crate::{
-    event::{Event, EventId, EventType, Fault, Moment, NewEvent, User, Want},
+    event::{Event, EventId, EventType, Fault, Moment, NewEvent, Want},
     limits,
-    store::{Append, Bounds, Error, IdRuns, Page, Refusal, Span},
+    store::{
+        Append, Bounds, Error, IdRuns, Page, Refusal, Span,
+        requests::{KnownRequests, Outcomes},
+    },
 };
-
-type Outcomes = Vec<Result<IdRuns, Refusal>>;
 
 /// Rows of one INSERT: powers of two, so that any batch is made of few
 /// statements that stay compiled. Compiling costs more than inserting.
@@ -160,9 +160,7 @@ impl SqliteStore {
                 .await?;
             if let Some(row) = row {
                 let ids = IdRuns::from_text(row.get("ids")).unwrap_or_default();
-                known
-                    .stored
-                    .insert((request.user.clone(), request_id), (row.get("hash"), ids));
+                known.note(request.user.clone(), request_id, row.get("hash"), ids);
             }
         }
         if !requests.iter().all(|request| request.request_id.is_none()) {
@@ -342,47 +340,6 @@ fn refusal_text(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::RowNotFound => "a trigger left it out".to_owned(),
         error => error.to_string(),
-    }
-}
-
-/// Requests of a batch that need no new events.
-#[derive(Default)]
-struct KnownRequests {
-    stored: HashMap<(User, Uuid), (Vec<u8>, IdRuns)>,
-    /// First use inside the batch, by index.
-    first_use: HashMap<(User, Uuid), usize>,
-}
-
-impl KnownRequests {
-    /// Whether `request`, at `index` of its batch, repeats an earlier one.
-    fn claims(&mut self, request: &Append, index: usize) -> bool {
-        let Some(request_id) = request.request_id else {
-            return false;
-        };
-        let name = (request.user.clone(), request_id);
-        self.stored.contains_key(&name) || *self.first_use.entry(name).or_insert(index) != index
-    }
-
-    fn answer_repeats(&self, requests: &[Append], outcomes: &mut Outcomes) {
-        for (index, request) in requests.iter().enumerate() {
-            let Some(request_id) = request.request_id else {
-                continue;
-            };
-            let name = (request.user.clone(), request_id);
-            let (hash, ids) = match (self.stored.get(&name), self.first_use.get(&name)) {
-                (Some((hash, ids)), _) => (hash.clone(), Ok(ids.clone())),
-                (None, Some(&first)) if first != index => {
-                    (requests[first].content_hash(), outcomes[first].clone())
-                }
-                _ => continue,
-            };
-            let same = hash == request.content_hash();
-            outcomes[index] = if same {
-                ids
-            } else {
-                Err(Refusal::RequestIdReused)
-            };
-        }
     }
 }
 

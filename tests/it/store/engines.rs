@@ -6,10 +6,13 @@ use futoin_eventstream::{
     event::{Component, ConsumerKey, EventData, EventId, EventType, NewEvent, User, Want},
     store::{
         Append, IdRuns, Names, Options, Page, Refusal, Span, Store,
+        postgres::{PostgresOptions, PostgresStore, PostgresUrl},
         sqlite::{SqliteOptions, SqliteStore, Synchronous},
     },
 };
 use tempfile::TempDir;
+
+use crate::postgres::Cluster;
 
 /// Sessions outlast the test.
 pub const LONG: Duration = Duration::from_hours(1);
@@ -17,7 +20,15 @@ pub const LONG: Duration = Duration::from_hours(1);
 /// A store and what must live as long as it.
 pub struct Opened {
     pub store: Arc<dyn Store>,
-    _dir: TempDir,
+    _dir: Option<TempDir>,
+}
+
+fn common(session_lapse: Duration) -> Options {
+    Options {
+        names: Names::default(),
+        request_window: Duration::from_hours(1),
+        session_lapse,
+    }
 }
 
 /// An SQLite file whose sessions lapse after `session_lapse`.
@@ -28,16 +39,30 @@ pub async fn sqlite(session_lapse: Duration) -> Opened {
         synchronous: Synchronous::Normal,
         busy_timeout: Duration::from_secs(5),
         read_connections: 2,
-        common: Options {
-            names: Names::default(),
-            request_window: Duration::from_hours(1),
-            session_lapse,
-        },
+        common: common(session_lapse),
     };
     let store = SqliteStore::open(options).await.expect("opened");
     Opened {
         store: Arc::new(store),
-        _dir: dir,
+        _dir: Some(dir),
+    }
+}
+
+/// A PostgreSQL database whose sessions lapse after `session_lapse`.
+pub async fn postgres(session_lapse: Duration) -> Opened {
+    let database = Cluster::shared().database().await;
+    let options = PostgresOptions {
+        url: PostgresUrl::parse(&database.url).expect("a URL"),
+        schema: None,
+        statement_timeout: Duration::from_secs(10),
+        read_connections: 2,
+        write_connections: 2,
+        common: common(session_lapse),
+    };
+    let store = PostgresStore::open(options).await.expect("opened");
+    Opened {
+        store: Arc::new(store),
+        _dir: None,
     }
 }
 

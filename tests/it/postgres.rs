@@ -1,0 +1,13 @@
+//! PostgreSQL: the adversarial cases of the frontier, through the real service,
+//! driven by transactions that the tests hold open.
+
+mod cases;
+mod cluster;
+mod contract;
+mod load;
+mod replicas;
+mod restarts;
+mod stage;
+mod text;
+
+pub use cluster::{Cluster, Database};

@@ -1,0 +1,262 @@
+//! Throwaway servers: made by initdb in a temporary directory, run by an
+//! unprivileged user, reached by a Unix socket, gone when the tests are over.
+//!
+//! One is shared by all tests, each with a database of its own; tests that
+//! restart the server have one of their own. A shell keeps each: it waits for
+//! the end of this process or of its `Cluster`, then stops the server and
+//! removes the directory, also after a crash of the tests.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{
+        OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use sqlx::{Connection as _, PgConnection, Row as _};
+
+use crate::server::{Builder, Server};
+
+/// Starts the server, says so, and outlives whoever started it.
+const KEEPER: &str = r#"
+    set -eu
+    trap '' INT TERM HUP
+    data=$1; shift
+    as="$*"
+    mkdir "$data"
+    [ -z "$as" ] || chown "$owner" "$data" "$(dirname "$data")"
+    cd "$data"
+    $as "$bin/initdb" --no-sync --auth=trust --username=postgres --encoding=UTF8 \
+        --locale=C.UTF-8 --pgdata="$data" >"$data.initdb" 2>&1 || cat "$data.initdb" >&2
+    cat >>"$data/postgresql.conf" <<END
+        listen_addresses = ''
+        unix_socket_directories = '$(dirname "$data")'
+        max_connections = 300
+        max_prepared_transactions = 20
+        shared_buffers = 32MB
+        fsync = off
+        autovacuum = off
+END
+    $as "$bin/pg_ctl" --pgdata="$data" --log="$data/log" -w start >/dev/null
+    echo ready
+    cat >/dev/null
+    $as "$bin/pg_ctl" --pgdata="$data" -m immediate stop >/dev/null 2>&1 || true
+    rm -rf "$(dirname "$data")"
+"#;
+
+/// A running server.
+pub struct Cluster {
+    dir: PathBuf,
+    keeper: Child,
+    databases: AtomicUsize,
+}
+
+impl Cluster {
+    /// The one that all tests share.
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<Cluster> = OnceLock::new();
+        SHARED.get_or_init(Self::start)
+    }
+
+    /// One for a test that restarts it.
+    pub fn start() -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory can be made");
+        // The keeper removes it.
+        let dir = dir.keep();
+        let mut keeper = Command::new("bash")
+            .args(["-c", KEEPER, "keeper"])
+            .arg(dir.join("data"))
+            .args(unprivileged())
+            .env("bin", programs())
+            .env("owner", OWNER)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("bash is there");
+        let mut line = String::new();
+        let output = keeper.stdout.take().expect("it is piped");
+        BufReader::new(output)
+            .read_line(&mut line)
+            .expect("it can be read");
+        assert_eq!(line, "ready\n", "the server starts");
+        Self {
+            dir,
+            keeper,
+            databases: AtomicUsize::new(0),
+        }
+    }
+
+    /// Stops the server (`fast` or `immediate`) and starts it again.
+    pub fn restart(&self, mode: &str) {
+        self.control(&["-m", mode, "stop"]);
+        let log = self.path("data/log");
+        self.control(&["--log", &log, "start"]);
+    }
+
+    /// Starts a standby of it; the URL of a database there.
+    pub fn standby(&self) -> String {
+        let (dir, copy) = (self.path(""), self.path("standby"));
+        self.program(
+            "pg_basebackup",
+            &[
+                "-D", &copy, "-R", "-h", &dir, "-U", "postgres", "-c", "fast",
+            ],
+        );
+        let log = self.path("standby/log");
+        let start = ["-D", &copy, "-w", "-l", &log, "-o", "-p 5433", "start"];
+        self.program("pg_ctl", &start);
+        format!("{}&port=5433", self.url("postgres"))
+    }
+
+    /// Stops what [`Self::standby`] started.
+    pub fn stop_standby(&self) {
+        let copy = self.path("standby");
+        self.program("pg_ctl", &["-D", &copy, "-m", "immediate", "-w", "stop"]);
+    }
+
+    fn control(&self, arguments: &[&str]) {
+        let data = self.path("data");
+        self.program("pg_ctl", &[&["-D", &data, "-w"], arguments].concat());
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.dir.join(name).display().to_string()
+    }
+
+    /// Runs one of the server's programs as its owner.
+    fn program(&self, name: &str, arguments: &[&str]) {
+        let mut words = unprivileged();
+        words.push(programs().join(name).display().to_string());
+        let status = Command::new(&words[0])
+            .args(&words[1..])
+            .args(arguments)
+            .current_dir(&self.dir)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        assert!(
+            status.expect("it is there").success(),
+            "{name} {arguments:?}"
+        );
+    }
+
+    /// A new, empty database.
+    pub async fn database(&self) -> Database {
+        let number = self.databases.fetch_add(1, Ordering::Relaxed);
+        let name = format!("test_{number}");
+        let mut admin = connect(&self.url("postgres")).await;
+        run(&mut admin, &format!("CREATE DATABASE {name}")).await;
+        Database {
+            url: self.url(&name),
+            name,
+        }
+    }
+
+    fn url(&self, database: &str) -> String {
+        format!(
+            "postgres://postgres@localhost/{database}?host={}",
+            self.dir.display()
+        )
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        drop(self.keeper.stdin.take());
+        let _ = self.keeper.wait();
+    }
+}
+
+const OWNER: &str = "postgres";
+
+/// PostgreSQL refuses to run as root.
+fn unprivileged() -> Vec<String> {
+    let output = Command::new("id").arg("-u").output().expect("id is there");
+    if output.stdout.trim_ascii() != b"0" {
+        return vec!["env".to_owned()];
+    }
+    let words = [
+        "setpriv",
+        "--reuid",
+        OWNER,
+        "--regid",
+        OWNER,
+        "--clear-groups",
+    ];
+    words.map(str::to_owned).to_vec()
+}
+
+/// The newest version that is installed, or what is in PATH.
+fn programs() -> PathBuf {
+    let versions = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten();
+    let homes = versions.filter_map(|entry| Some(entry.ok()?.path().join("bin")));
+    let newest = homes
+        .filter(|bin| bin.join("initdb").exists())
+        .max_by_key(|bin| version(bin));
+    newest.unwrap_or_else(|| {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path)
+            .find(|bin| bin.join("initdb").exists())
+            .expect("PostgreSQL is installed")
+    })
+}
+
+fn version(bin: &Path) -> u32 {
+    let name = bin.parent().and_then(Path::file_name);
+    name.and_then(|name| name.to_str()?.parse().ok())
+        .unwrap_or(0)
+}
+
+/// A database for one test.
+pub struct Database {
+    pub url: String,
+    pub name: String,
+}
+
+impl Database {
+    /// A service on it, to start.
+    pub fn server(&self) -> Builder {
+        Server::builder().on(&self.url)
+    }
+
+    /// A session of an application.
+    pub async fn session(&self) -> PgConnection {
+        connect(&self.url).await
+    }
+
+    /// Runs statements in a session of their own.
+    pub async fn run(&self, sql: &str) {
+        run(&mut self.session().await, sql).await;
+    }
+}
+
+async fn connect(url: &str) -> PgConnection {
+    PgConnection::connect(url).await.expect("connected")
+}
+
+/// Runs statements.
+pub async fn run(session: &mut PgConnection, sql: &str) {
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned()))
+        .execute(session)
+        .await
+        .unwrap_or_else(|error| panic!("{sql}: {error}"));
+}
+
+/// Inserts an event as an application does; its id.
+pub async fn insert(session: &mut PgConnection) -> i64 {
+    insert_into(session, "evt_queue").await
+}
+
+/// The same into another relation.
+pub async fn insert_into(session: &mut PgConnection, relation: &str) -> i64 {
+    let sql = format!(
+        "INSERT INTO {relation} (type, data, ts) VALUES ('T', '1', CURRENT_TIMESTAMP) RETURNING id"
+    );
+    let row = sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_one(session);
+    row.await.expect("inserted").get("id")
+}
