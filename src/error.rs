@@ -1,6 +1,6 @@
 //! The one error vocabulary of the stream and its fronts.
 //!
-//! One variant per condition of DESIGN §7; each front turns it into its own
+//! One variant per condition that `types.proto` lists; each front turns it into its own
 //! protocol in one exhaustive match. What a caller may see is in the variant;
 //! causes are logged where they are handled and never sent.
 

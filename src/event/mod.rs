@@ -2,7 +2,7 @@
 //!
 //! Values of these types are valid by construction: text and numbers from
 //! outside become one of them through a `parse` that names the rule it broke
-//! (FTN18 §2, DESIGN §2), and nothing behind that edge checks again. What an
+//! (FTN18 §2), and nothing behind that edge checks again. What an
 //! application wrote into the queue table itself is taken as it stands, see
 //! [`Event`]. No I/O, no protocol, no SQL.
 

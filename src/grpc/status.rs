@@ -70,7 +70,7 @@ pub(super) fn with_metadata(error: &Error, mut metadata: HashMap<String, String>
     Status::with_error_details(code, error.to_string(), details)
 }
 
-/// DESIGN §7.
+/// As `types.proto` lists them.
 fn code_and_reason(error: &Error) -> (Code, &'static str) {
     match error {
         Error::InvalidField { .. } => (Code::InvalidArgument, "INVALID_FIELD"),

@@ -29,7 +29,7 @@ pub trait Store: Send + Sync + 'static {
 
     /// Stores the events of all requests in one transaction. The outer error
     /// means that none is stored (or, with [`Effect::Unknown`], that it cannot
-    /// be told); an inner one concerns its request alone (DESIGN §4, rule 9).
+    /// be told); an inner one concerns its request alone (ARCHITECTURE, rule 9).
     async fn append(&self, requests: &[Append]) -> Result<Vec<Result<IdRuns, Refusal>>, Error>;
 
     /// A cursor over the tail of the stream, for the one tailer of a process.
@@ -48,7 +48,7 @@ pub trait Store: Send + Sync + 'static {
     /// Compares what is stored with the head after a start or a reconnect. If
     /// `known`, the saved frontier or a position lies above the head, ids were
     /// rolled back by a restore: those consumers are stopped, for good, until
-    /// an operator seeks them (DESIGN §4, rule 5).
+    /// an operator seeks them (ARCHITECTURE, rule 5).
     async fn audit(&self, known: EventId) -> Result<Audit, Error>;
 
     /// Registers a consumer at `start`, or at the oldest event kept; an
@@ -110,7 +110,7 @@ pub trait Store: Send + Sync + 'static {
 }
 
 /// The tail of the stream. Stateful where an engine must collect evidence of
-/// what is settled (DELIVERY.md); dropped and made anew after a reconnect.
+/// what is settled; dropped and made anew after a reconnect.
 #[async_trait]
 pub trait Tail: Send {
     /// What is settled now, without reading events. Nothing at or below it
@@ -197,7 +197,7 @@ pub struct Page {
     /// Every wanted event above `after` up to this id is in `events`.
     pub through: EventId,
     /// Every id at or below it may have been discarded: a reader below it has
-    /// a hole (DESIGN §4, rule 6).
+    /// a hole (ARCHITECTURE, rule 6).
     pub discarded_to: EventId,
 }
 

@@ -1,4 +1,4 @@
-//! Requests of one group commit that repeat an earlier one (DESIGN §4, rule 9).
+//! Requests of one group commit that repeat an earlier one (ARCHITECTURE, rule 9).
 
 use std::collections::HashMap;
 

@@ -3,7 +3,7 @@
 //! Ids are given out at INSERT and transactions commit in another order, so a
 //! missing id may still appear. This tracker keeps the open gaps and holds
 //! events above the first one back, until a read's evidence says that an id is
-//! dead (DELIVERY.md §1). Pure: no clock, no I/O; evidence is the stores' work.
+//! dead. Pure: no clock, no I/O; evidence is the stores' work.
 
 use std::collections::BTreeMap;
 

@@ -3,7 +3,7 @@
 //! [`EventStream`] is what both fronts call; it knows neither SQL nor a
 //! protocol. One task each writes, follows the tail, commits positions and
 //! keeps sessions; everything else runs in its caller. The twelve rules of
-//! DESIGN §4 that keep positions and frontier true are held here and in the
+//! ARCHITECTURE that keep positions and frontier true are held here and in the
 //! stores' SQL.
 
 mod batch;
@@ -210,7 +210,7 @@ impl Engine {
         })
     }
 
-    /// Makes sure that `id` is at or below the frontier (DESIGN §4, rule 2).
+    /// Makes sure that `id` is at or below the frontier (ARCHITECTURE, rule 2).
     async fn ensure_settled(&self, id: EventId) -> Result<(), Error> {
         if id <= self.hub.tip().frontier {
             return Ok(());

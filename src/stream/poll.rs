@@ -58,7 +58,7 @@ impl EventStream {
     /// Events after the position, or after `last_id`, which is acknowledged.
     ///
     /// # Errors
-    /// As DESIGN §7; nothing is acknowledged then, unless [`Error::Database`]
+    /// As `crate::error` lists; nothing is acknowledged then, unless [`Error::Database`]
     /// says that this is unknown.
     pub async fn poll(&self, poll: Poll) -> Result<Polled, Error> {
         let engine = &self.engine;

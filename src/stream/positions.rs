@@ -60,7 +60,7 @@ impl Lane for AckLane {
         requests: Vec<Advance>,
     ) -> Result<Vec<Result<EventId, Error>>, Error> {
         let frontier = self.hub.tip().frontier;
-        // Rule 2 of DESIGN §4: no position passes the frontier. Callers made
+        // Rule 2 of ARCHITECTURE: no position passes the frontier. Callers made
         // sure, but a reconnect may have set it back since.
         let settled = |request: &&Advance| request.to <= frontier;
         let moves: Vec<Advance> = requests.iter().filter(settled).cloned().collect();

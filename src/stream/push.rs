@@ -51,7 +51,7 @@ impl EventStream {
     /// Opens a push subscription.
     ///
     /// # Errors
-    /// As DESIGN §7; an open session of the consumer is then left alone.
+    /// As `crate::error` lists; an open session of the consumer is then left alone.
     pub async fn subscribe(&self, subscribe: Subscribe) -> Result<Subscription, Error> {
         let engine = &self.engine;
         if engine.draining.is_cancelled() {
@@ -132,7 +132,7 @@ impl EventStream {
     /// Acknowledges everything up to `last_id`; returns the stored position.
     ///
     /// # Errors
-    /// As DESIGN §7; the position is unchanged then, unless
+    /// As `crate::error` lists; the position is unchanged then, unless
     /// [`Error::Database`] says that this is unknown.
     pub async fn ack(
         &self,

@@ -4,7 +4,7 @@
 //! and by an adaptive poll for other applications' commits. When nobody
 //! listens it rests, and proves the frontier on demand without reading events.
 //! After a loss of the database it forgets everything proven, opens the
-//! database anew and proves again (DESIGN §4, rule 5).
+//! database anew and proves again (ARCHITECTURE, rule 5).
 
 use std::{
     sync::{

@@ -1,4 +1,4 @@
-//! The direction of imports, read from the `use crate::` lines (DESIGN §11).
+//! The direction of imports, read from the `use crate::` lines (ARCHITECTURE).
 
 use std::{fs, path::Path};
 

@@ -1,4 +1,4 @@
-//! The rules of DESIGN §4 that keep positions and frontier true, each by its
+//! The rules of ARCHITECTURE that keep positions and frontier true, each by its
 //! number.
 
 mod adoption;

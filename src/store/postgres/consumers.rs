@@ -2,7 +2,7 @@
 //!
 //! Every write of a position carries its conditions in the WHERE: the old
 //! position is lower, the epoch is still the caller's, the consumer is not
-//! stopped (DESIGN §4, rule 3). Rows are locked in one order everywhere:
+//! stopped (ARCHITECTURE, rule 3). Rows are locked in one order everywhere:
 //! consumers by ident, then `evt_stream`, then what hangs on a consumer.
 
 use std::collections::BTreeMap;

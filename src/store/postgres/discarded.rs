@@ -1,4 +1,4 @@
-//! What is gone from the low end of the queue (DESIGN §4, rule 6).
+//! What is gone from the low end of the queue (ARCHITECTURE, rule 6).
 //!
 //! Our own discarder records what it deletes; the original's, or a person with
 //! psql, records nothing, and ids have gaps of their own, so a missing id alone

@@ -1,4 +1,4 @@
-//! Which missing ids are dead: the rule `p1s` of DELIVERY §1.1, pure.
+//! Which missing ids are dead: pure.
 //!
 //! A writer locks the queue's relation before it draws an id and keeps the lock
 //! to its end. So whoever does not hold the lock owns nothing that may still

@@ -104,7 +104,7 @@ impl PostgresStore {
     }
 
     /// Each request under a savepoint of its own, so that what the database
-    /// refuses is refused alone (DESIGN §4, rule 9).
+    /// refuses is refused alone (ARCHITECTURE, rule 9).
     async fn append_apart(
         &self,
         tx: &mut WriteTx,

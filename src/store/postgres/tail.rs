@@ -1,4 +1,4 @@
-//! The evidence of what is settled, collected in the order of DELIVERY §1.1.
+//! The evidence of what is settled, collected in one order.
 //!
 //! On a connection of its own and in autocommit: each of S0 (sequence), S1
 //! (lock holders) and S2 (rows) has its own snapshot, later than the one

@@ -2,7 +2,7 @@
 //!
 //! Every write of a position carries its conditions in the WHERE: the old
 //! position is lower, the epoch is still the caller's, the consumer is not
-//! stopped (DESIGN §4, rule 3).
+//! stopped (ARCHITECTURE, rule 3).
 
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 

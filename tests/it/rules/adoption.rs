@@ -1,4 +1,4 @@
-//! Rule 1 and DESIGN §3: a database of the original is adopted as it stands,
+//! Rule 1: a database of the original is adopted as it stands,
 //! its programs go on beside the service, and it can go back.
 
 use futoin_eventstream::proto::ReadyToReceiveRequest;
