@@ -25,7 +25,7 @@ pub(crate) async fn run(plan: &Plan) -> anyhow::Result<Sheet> {
     let rows: [(&str, i64); 3] = [
         ("1 k rows", 1000),
         ("100 k rows", 100_000),
-        ("1 M rows", plan.pick(1_000_000, 200_000)),
+        plan.pick(("1 M rows", 1_000_000), ("200 k rows", 200_000)),
     ];
     let consumers = [
         ("1 consumer", 0),
