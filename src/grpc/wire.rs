@@ -11,6 +11,7 @@ use prost::{
     encoding::{DecodeContext, WireType, encode_key, encode_varint, encoded_len_varint, key_len},
 };
 
+use super::fields;
 use crate::{
     event::Event,
     proto,
@@ -94,14 +95,7 @@ fn encode_events(events: &[Event]) -> Encoded {
 
 /// A length-delimited `futoin.evt.v1.Event`.
 fn encode_event(event: &Event, bytes: &mut Vec<u8>) {
-    let ts = event.ts.map(|ts| {
-        let millis = ts.unix_millis();
-        let nanos = i32::try_from(millis.rem_euclid(1000) * 1_000_000).unwrap_or(0);
-        prost_types::Timestamp {
-            seconds: millis.div_euclid(1000),
-            nanos,
-        }
-    });
+    let ts = event.ts.map(fields::timestamp);
     let ts_len = ts
         .as_ref()
         .map_or(0, |ts| length_delimited(4, ts.encoded_len()));

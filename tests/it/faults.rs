@@ -9,19 +9,18 @@ use std::{
 };
 
 use futoin_eventstream::proto::{
-    AckRequest, AddEventRequest, GetStatusRequest, GetStatusResponse, PollEventsRequest,
-    PollEventsResponse, ReadyToReceiveRequest, ReadyToReceiveResponse, SeekConsumerRequest,
-    StartAt, start_at::At,
+    AddEventRequest, GetStatusRequest, GetStatusResponse, PollEventsRequest, PollEventsResponse,
+    ReadyToReceiveRequest, SeekConsumerRequest, StartAt, start_at::At,
 };
 use sqlx::{Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
 use tempfile::TempDir;
-use tokio::time::timeout;
-use tonic::{Code, Status, Streaming};
+use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use crate::{
+    calls::{ack, end_of},
     round_trip::{add, next_group, ready, register, subscribe},
-    server::{Clients, PATIENCE, Server, eventually, http_get, sqlite},
+    server::{Clients, Server, eventually, http_get, sqlite},
 };
 
 fn reason(status: &Status) -> String {
@@ -60,20 +59,6 @@ async fn try_poll(clients: &mut Clients, component: &str) -> Result<PollEventsRe
     Ok(clients.poll.poll_events(request).await?.into_inner())
 }
 
-async fn try_ack(
-    clients: &mut Clients,
-    component: &str,
-    last_id: i64,
-    epoch: Option<i64>,
-) -> Result<i64, Status> {
-    let request = AckRequest {
-        component: component.to_owned(),
-        last_id,
-        epoch,
-    };
-    Ok(clients.push.ack(request).await?.into_inner().acked_id)
-}
-
 async fn try_status(clients: &mut Clients) -> Result<GetStatusResponse, Status> {
     Ok(clients
         .admin
@@ -89,17 +74,6 @@ async fn seek(clients: &mut Clients, component: &str, to: At) {
         start: Some(StartAt { at: Some(to) }),
     };
     clients.admin.seek_consumer(request).await.expect("sought");
-}
-
-/// The error that ends a stream.
-async fn end_of(stream: &mut Streaming<ReadyToReceiveResponse>) -> Status {
-    loop {
-        match timeout(PATIENCE, stream.message()).await.expect("in time") {
-            Ok(Some(_)) => {}
-            Ok(None) => panic!("a stream never ends without a status"),
-            Err(status) => return status,
-        }
-    }
 }
 
 fn beside(file: &Path, suffix: &str) -> PathBuf {
@@ -132,7 +106,7 @@ async fn history(server: &Server, clients: &mut Clients) -> PathBuf {
     for number in 0..5 {
         add(clients, "BEFORE", &number.to_string()).await;
     }
-    try_ack(clients, "SHOP", 2, None).await.expect("acked");
+    ack(clients, "SHOP", 2, None).await.expect("acked");
     let copy = backup(server);
     sqlite(
         &copy,
@@ -142,7 +116,7 @@ async fn history(server: &Server, clients: &mut Clients) -> PathBuf {
         add(clients, "LATER", &number.to_string()).await;
     }
     for component in ["SHOP", "AHEAD"] {
-        try_ack(clients, component, 10, None).await.expect("acked");
+        ack(clients, component, 10, None).await.expect("acked");
     }
     copy
 }
@@ -167,13 +141,13 @@ async fn assert_restored(clients: &mut Clients) {
             .ready_to_receive(ready("AHEAD"))
             .await
             .map(drop),
-        try_ack(clients, "AHEAD", 5, None).await.map(drop),
+        ack(clients, "AHEAD", 5, None).await.map(drop),
     ];
     for refused in refused {
         let status = refused.expect_err("it is stopped");
         assert_eq!(reason(&status), "CONSUMER_STOPPED", "{status:?}");
     }
-    let beyond = try_ack(clients, "SHOP", 10, None).await;
+    let beyond = ack(clients, "SHOP", 10, None).await;
     assert_eq!(reason(&beyond.expect_err("lost")), "BEYOND_HEAD");
 
     // The others go on from the copy, a stopped one after a seek.

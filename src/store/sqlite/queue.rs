@@ -1,4 +1,4 @@
-//! The queue table: group commit, pages, the tail.
+//! The queue table: group commit, pages, its ends.
 
 use std::fmt::Write as _;
 
@@ -122,10 +122,7 @@ impl SqliteStore {
             let (chunk, after) = rest.split_at(rows);
             rest = after;
             let mut sql = self.options.common.names.apply(INSERT).into_owned();
-            for index in 0..chunk.len() {
-                sql.push_str(if index == 0 { ROW } else { ", " });
-                sql.push_str(if index == 0 { "" } else { ROW });
-            }
+            sql.push_str(&vec![ROW; chunk.len()].join(", "));
             let mut query = sqlx::query(AssertSqlSafe(sql));
             for event in chunk {
                 query = query.bind(event.kind.as_str()).bind(event.data.as_str());
