@@ -42,3 +42,17 @@ pub(super) const POSTGRES: &[Step] = &[
         sql: include_str!("../../migrations/active/postgres/0002_service_tables.sql"),
     },
 ];
+
+/// The warehouse's steps for SQLite.
+pub(super) const HISTORY_SQLITE: &[Step] = &[Step {
+    version: 1,
+    name: "history_tables",
+    sql: include_str!("../../migrations/history/sqlite/0001_history_tables.sql"),
+}];
+
+/// The warehouse's steps for PostgreSQL.
+pub(super) const HISTORY_POSTGRES: &[Step] = &[Step {
+    version: 1,
+    name: "history_tables",
+    sql: include_str!("../../migrations/history/postgres/0001_history_tables.sql"),
+}];

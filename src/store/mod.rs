@@ -6,6 +6,7 @@
 //! no connection is held between calls. What must hold between replicas
 //! (positions, epochs, sessions) is decided in the SQL, never in memory.
 
+pub mod history;
 mod migrate;
 pub mod postgres;
 mod requests;

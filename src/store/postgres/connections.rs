@@ -22,7 +22,7 @@ use crate::store::{Effect, Error};
 
 /// The pools, replaced as one by a reconnect.
 #[derive(Debug)]
-pub(super) struct Connections {
+pub(in crate::store) struct Connections {
     options: Arc<PostgresOptions>,
     current: RwLock<Live>,
 }
@@ -56,7 +56,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 const IDLE_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(15);
 
 impl Connections {
-    pub(super) async fn open(options: Arc<PostgresOptions>) -> Result<Self, Error> {
+    pub(in crate::store) async fn open(options: Arc<PostgresOptions>) -> Result<Self, Error> {
         let live = Live::open(&options).await?;
         Ok(Self {
             options,
@@ -65,7 +65,7 @@ impl Connections {
     }
 
     /// Makes new connections to whatever server answers now.
-    pub(super) async fn reopen(&self) -> Result<(), Error> {
+    pub(in crate::store) async fn reopen(&self) -> Result<(), Error> {
         let fresh = Live::open(&self.options).await?;
         let identity = fresh.identity.clone();
         let stale = {
@@ -81,29 +81,29 @@ impl Connections {
         Ok(())
     }
 
-    pub(super) async fn close(&self) {
+    pub(in crate::store) async fn close(&self) {
         self.live().close().await;
     }
 
-    pub(super) async fn begin(&self) -> Result<WriteTx, Error> {
+    pub(in crate::store) async fn begin(&self) -> Result<WriteTx, Error> {
         let tx = self.live().write.begin().await;
         Ok(WriteTx(tx.map_err(|error| unavailable(&error))?))
     }
 
     /// A connection for one statement that writes.
-    pub(super) async fn write(&self) -> Result<PoolConnection<Postgres>, Error> {
+    pub(in crate::store) async fn write(&self) -> Result<PoolConnection<Postgres>, Error> {
         let connection = self.live().write.acquire().await;
         connection.map_err(|error| unavailable(&error))
     }
 
     /// A connection for reading.
-    pub(super) async fn read(&self) -> Result<PoolConnection<Postgres>, Error> {
+    pub(in crate::store) async fn read(&self) -> Result<PoolConnection<Postgres>, Error> {
         let connection = self.live().read.acquire().await;
         connection.map_err(|error| unavailable(&error))
     }
 
     /// A connection outside the pools, to the same server as theirs.
-    pub(super) async fn apart(&self) -> Result<PgConnection, Error> {
+    pub(in crate::store) async fn apart(&self) -> Result<PgConnection, Error> {
         let mut connection = connect(&self.options).await?;
         let identity = Identity::of(&mut connection).await?;
         if identity == self.live().identity {
@@ -230,19 +230,21 @@ fn session(options: &PostgresOptions) -> PgConnectOptions {
 }
 
 /// A write transaction; rolled back when dropped.
-pub(super) struct WriteTx(Transaction<'static, Postgres>);
+pub(in crate::store) struct WriteTx(Transaction<'static, Postgres>);
 
 impl WriteTx {
-    pub(super) async fn savepoint(&mut self) -> Result<Transaction<'_, Postgres>, sqlx::Error> {
+    pub(in crate::store) async fn savepoint(
+        &mut self,
+    ) -> Result<Transaction<'_, Postgres>, sqlx::Error> {
         self.0.begin().await
     }
 
-    pub(super) async fn rollback(self) -> Result<(), Error> {
+    pub(in crate::store) async fn rollback(self) -> Result<(), Error> {
         self.0.rollback().await.map_err(|error| unavailable(&error))
     }
 
     /// Durable when it returns.
-    pub(super) async fn commit(self) -> Result<(), Error> {
+    pub(in crate::store) async fn commit(self) -> Result<(), Error> {
         self.0.commit().await.map_err(|error| commit_failed(&error))
     }
 }
@@ -269,7 +271,7 @@ fn sqlstate(error: &sqlx::Error) -> Option<String> {
 /// constraints (23), views (44), what a trigger raises (27, 38, 39, P0), limits
 /// such as the depth of JSON (54), or a row that an INSERT should have made is
 /// missing.
-pub(super) fn is_data_error(error: &sqlx::Error) -> bool {
+pub(in crate::store) fn is_data_error(error: &sqlx::Error) -> bool {
     let Some(state) = sqlstate(error) else {
         return matches!(error, sqlx::Error::RowNotFound);
     };
@@ -285,13 +287,13 @@ pub(super) fn is_data_error(error: &sqlx::Error) -> bool {
 }
 
 /// A failure before anything was committed.
-pub(super) fn unavailable(error: &sqlx::Error) -> Error {
+pub(in crate::store) fn unavailable(error: &sqlx::Error) -> Error {
     classify(error, Effect::None)
 }
 
 /// A failure of COMMIT, or of a statement that is its own transaction. An error
 /// that the server answers with is certain, unless it ends the connection.
-pub(super) fn commit_failed(error: &sqlx::Error) -> Error {
+pub(in crate::store) fn commit_failed(error: &sqlx::Error) -> Error {
     let state = sqlstate(error);
     let effect = match state.as_deref() {
         Some("40003") => Effect::Unknown,

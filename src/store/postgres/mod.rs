@@ -6,11 +6,11 @@
 //! row locks in one order (consumers by ident, then the stream's row, replicas,
 //! sessions, stops), so that replicas neither lose updates nor deadlock.
 
-mod connections;
+pub(super) mod connections;
 mod consumers;
 mod discarded;
 mod floors;
-mod queue;
+pub(super) mod queue;
 mod schema;
 mod sessions;
 mod tail;

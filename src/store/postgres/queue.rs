@@ -416,7 +416,7 @@ fn refusal_text(error: &sqlx::Error) -> String {
 }
 
 /// The wanted types; `None` for all.
-fn want_list(want: &Want) -> Option<Vec<&str>> {
+pub(in crate::store) fn want_list(want: &Want) -> Option<Vec<&str>> {
     let Want::Only(types) = want else { return None };
     Some(types.iter().map(EventType::as_str).collect())
 }
@@ -445,7 +445,7 @@ fn collect_page(span: &Span<'_>, rows: &[PgRow], discarded_to: EventId) -> Page 
 }
 
 /// A row with `id`, `type`, `data` and `millis`.
-pub(super) fn event(row: &PgRow) -> Event {
+pub(in crate::store) fn event(row: &PgRow) -> Event {
     let kind = text(row, "type");
     let data = text(row, "data");
     let fault = match (&kind, &data) {

@@ -31,7 +31,7 @@ use crate::{
 
 /// The pools, replaced as one by a reconnect.
 #[derive(Debug)]
-pub(super) struct Connections {
+pub(in crate::store) struct Connections {
     options: Arc<SqliteOptions>,
     current: RwLock<Pools>,
     /// The writing connection is not to be used again.
@@ -59,7 +59,7 @@ const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
 const CHECKPOINT_PAGES: &str = "4000";
 
 impl Connections {
-    pub(super) async fn open(options: Arc<SqliteOptions>) -> Result<Self, Error> {
+    pub(in crate::store) async fn open(options: Arc<SqliteOptions>) -> Result<Self, Error> {
         let pools = Pools::open(&options, true).await?;
         Ok(Self {
             options,
@@ -69,7 +69,7 @@ impl Connections {
     }
 
     /// Makes new connections to whatever file is at the path now.
-    pub(super) async fn reopen(&self) -> Result<(), Error> {
+    pub(in crate::store) async fn reopen(&self) -> Result<(), Error> {
         let fresh = Pools::open(&self.options, false).await?;
         let stale = {
             let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
@@ -79,13 +79,13 @@ impl Connections {
         Ok(())
     }
 
-    pub(super) async fn close(&self) {
+    pub(in crate::store) async fn close(&self) {
         self.pools().close().await;
     }
 
     /// A write transaction on the one connection for writing; holds the file's
     /// write lock from the start, so that it can neither deadlock nor fail half way.
-    pub(super) async fn begin(&self) -> Result<WriteTx<'_>, Error> {
+    pub(in crate::store) async fn begin(&self) -> Result<WriteTx<'_>, Error> {
         // Nothing is written into a file that is known to be gone.
         self.check_file(Effect::None)?;
         let pool = self.pools().write;
@@ -103,7 +103,7 @@ impl Connections {
     }
 
     /// A connection for reading.
-    pub(super) async fn read(&self) -> Result<PoolConnection<Sqlite>, Error> {
+    pub(in crate::store) async fn read(&self) -> Result<PoolConnection<Sqlite>, Error> {
         self.pools()
             .read
             .acquire()
@@ -113,12 +113,12 @@ impl Connections {
 
     /// A connection for reading that belongs to the caller alone; a reconnect
     /// does not wait for its end.
-    pub(super) async fn read_apart(&self) -> Result<SqliteConnection, Error> {
+    pub(in crate::store) async fn read_apart(&self) -> Result<SqliteConnection, Error> {
         Ok(self.read().await?.detach())
     }
 
     /// Whether the connections still lead to the file at the path.
-    pub(super) fn check_file(&self, effect: Effect) -> Result<(), Error> {
+    pub(in crate::store) fn check_file(&self, effect: Effect) -> Result<(), Error> {
         let opened = self
             .current
             .read()
@@ -192,7 +192,7 @@ impl Pools {
 }
 
 /// A write transaction; rolled back when dropped.
-pub(super) struct WriteTx<'a> {
+pub(in crate::store) struct WriteTx<'a> {
     connections: &'a Connections,
     tx: Transaction<'static, Sqlite>,
     unless_ended_well: Spoiling<'a>,
@@ -212,11 +212,13 @@ impl Drop for Spoiling<'_> {
 
 impl WriteTx<'_> {
     /// Runs a savepoint's `work` statements by hand.
-    pub(super) async fn savepoint(&mut self) -> Result<Transaction<'_, Sqlite>, sqlx::Error> {
+    pub(in crate::store) async fn savepoint(
+        &mut self,
+    ) -> Result<Transaction<'_, Sqlite>, sqlx::Error> {
         self.tx.begin().await
     }
 
-    pub(super) async fn rollback(self) -> Result<(), Error> {
+    pub(in crate::store) async fn rollback(self) -> Result<(), Error> {
         self.tx
             .rollback()
             .await
@@ -226,7 +228,7 @@ impl WriteTx<'_> {
     }
 
     /// Durable when it returns, and in the file that is at the path.
-    pub(super) async fn commit(self) -> Result<(), Error> {
+    pub(in crate::store) async fn commit(self) -> Result<(), Error> {
         self.tx
             .commit()
             .await
@@ -291,12 +293,12 @@ fn primary_code(error: &sqlx::Error) -> Option<i32> {
 /// Whether the database refuses the values themselves: `SQLITE_TOOBIG`,
 /// `SQLITE_CONSTRAINT` (a CHECK or trigger of the application's), `SQLITE_MISMATCH`,
 /// or a row that an INSERT should have made is missing.
-pub(super) fn is_data_error(error: &sqlx::Error) -> bool {
+pub(in crate::store) fn is_data_error(error: &sqlx::Error) -> bool {
     matches!(primary_code(error), Some(18..=20)) || matches!(error, sqlx::Error::RowNotFound)
 }
 
 /// A failure before anything was committed.
-pub(super) fn unavailable(error: &sqlx::Error) -> Error {
+pub(in crate::store) fn unavailable(error: &sqlx::Error) -> Error {
     classify(error, Effect::None)
 }
 

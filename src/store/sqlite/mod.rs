@@ -8,9 +8,9 @@
 //! replaced under a running service, see `connections`.
 
 mod changes;
-mod connections;
+pub(super) mod connections;
 mod consumers;
-mod queue;
+pub(super) mod queue;
 mod schema;
 mod sessions;
 mod tail;

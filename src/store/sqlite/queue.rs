@@ -341,7 +341,7 @@ fn refusal_text(error: &sqlx::Error) -> String {
 }
 
 /// The wanted types as a JSON array; `None` for all.
-fn want_json(want: &Want) -> Option<String> {
+pub(in crate::store) fn want_json(want: &Want) -> Option<String> {
     let Want::Only(types) = want else { return None };
     let mut json = String::from("[");
     for (index, kind) in types.iter().map(EventType::as_str).enumerate() {
@@ -425,7 +425,7 @@ fn bounds(row: &SqliteRow) -> Bounds {
 }
 
 /// The event whose id, type, data and time begin at `column`.
-fn event(row: &SqliteRow, column: usize) -> Option<Event> {
+pub(in crate::store) fn event(row: &SqliteRow, column: usize) -> Option<Event> {
     let id: i64 = row.get::<Option<i64>, _>(column)?;
     let kind = text(row, column + 1);
     let data = text(row, column + 2);
