@@ -37,8 +37,10 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let metrics = telemetry::install_metrics()?;
     let life = Lifecycle::new();
     let store = open(&config).await?;
+    let warehouse = warehouse(&config);
     let stream = EventStream::start(
         Arc::clone(&store),
+        warehouse.clone(),
         settings(&config),
         &life.engine,
         life.fronts.stopping(),

@@ -108,6 +108,10 @@ pub const MAX_PAGE_SIZE: usize = 1000;
 /// that no call grows with the table: some 10 ms of any database.
 pub const SCAN_ROWS: usize = 10_000;
 
+/// Ids below the place where a time is found that are looked at too: clocks
+/// and transactions may have disordered as many. As much as one filtered read.
+pub const TIME_LOOK_BACK: i64 = 10_000;
+
 /// Events of one page read from the database: one group.
 pub const PAGE_EVENTS: usize = 1000;
 

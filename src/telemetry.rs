@@ -49,6 +49,8 @@ pub const RING_BYTES: &str = "eventstream_ring_bytes";
 pub const RING_EVENTS: &str = "eventstream_ring_events";
 /// Failed database operations, by `class`.
 pub const DATABASE_ERRORS: &str = "eventstream_database_errors_total";
+/// Failed operations of the warehouse, by `class`.
+pub const ARCHIVE_ERRORS: &str = "eventstream_archive_errors_total";
 /// Database connections made again after a loss.
 pub const DATABASE_RECONNECTS: &str = "eventstream_database_reconnects_total";
 /// Subscriptions that ended because another one of their consumer began.
@@ -217,6 +219,7 @@ fn describe() {
         "events dropped for slow live subscribers"
     );
     counter!(DATABASE_ERRORS, "failed database operations");
+    counter!(ARCHIVE_ERRORS, "failed operations of the warehouse");
     counter!(DATABASE_RECONNECTS, "database connections made again");
     counter!(
         TAKEOVERS,

@@ -37,6 +37,10 @@ pub(super) fn with_metadata(error: &Error, mut metadata: HashMap<String, String>
             metadata.insert("effect".into(), effect.into());
             details.set_retry_info(Some(RETRY_LATER));
         }
+        Error::Archive => {
+            metadata.insert("effect".into(), "none".into());
+            details.set_retry_info(Some(RETRY_LATER));
+        }
         Error::NotSettled { .. } | Error::Overloaded { .. } => {
             metadata.insert("effect".into(), "none".into());
             details.set_retry_info(Some(RETRY_SOON));
@@ -86,6 +90,7 @@ fn code_and_reason(error: &Error) -> (Code, &'static str) {
         Error::RequestIdReused => (Code::AlreadyExists, "REQUEST_ID_REUSED"),
         Error::BeyondHead { .. } => (Code::OutOfRange, "BEYOND_HEAD"),
         Error::Discarded { .. } => (Code::OutOfRange, "DISCARDED"),
+        Error::Archive => (Code::Unavailable, "ARCHIVE_UNAVAILABLE"),
         Error::NotSettled { .. } => (Code::Unavailable, "NOT_SETTLED"),
         Error::Overloaded { .. } => (Code::ResourceExhausted, "OVERLOADED"),
         Error::Draining => (Code::Unavailable, "DRAINING"),

@@ -39,9 +39,12 @@ pub trait Store: Send + Sync + 'static {
     /// Reads wanted events of `span` in id order, from one snapshot.
     async fn page(&self, span: &Span<'_>) -> Result<Page, Error>;
 
-    /// The lowest kept id whose `ts` is at or after `time`. Looks at every
-    /// kept event below it, in id order: `ts` has no index.
-    async fn first_at(&self, time: Moment) -> Result<Option<EventId>, Error>;
+    /// The lowest kept id above `above` whose `ts` is at or after `time`. Looks
+    /// at every kept event between them, in id order: `ts` has no index.
+    async fn first_at(&self, time: Moment, above: EventId) -> Result<Option<EventId>, Error>;
+
+    /// Remembers that every id up to `to` may have been discarded.
+    async fn note_discarded(&self, to: EventId) -> Result<(), Error>;
 
     /// Ids at the ends of the active table.
     async fn bounds(&self) -> Result<Bounds, Error>;

@@ -69,9 +69,10 @@ impl EventStream {
             return Err(Error::LiveNotAllowed);
         }
         engine.tailer.prove().await?;
-        let start = engine
-            .resolve(start.unwrap_or(StartAt::After(EventId::START)))
-            .await?;
+        let start = match start {
+            Some(start) => engine.resolve_position(start).await?,
+            None => engine.oldest().await?,
+        };
         let key = ConsumerKey { user, component };
         let registered = engine.store.register(&key, start).await;
         let (consumer, created) = registered.map_err(|error| engine.tailer.failed(error))?;
@@ -115,7 +116,7 @@ impl EventStream {
     ) -> Result<ConsumerState, Error> {
         let engine = &self.engine;
         engine.tailer.prove().await?;
-        let to = engine.resolve(to).await?;
+        let to = engine.resolve_position(to).await?;
         let key = ConsumerKey { user, component };
         let before = engine.registered(&key).await?;
         let sought = engine.store.seek(&key, to).await;

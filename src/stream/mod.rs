@@ -11,6 +11,7 @@ mod claim;
 mod consumers;
 mod delivery;
 mod frontier;
+mod history;
 mod hub;
 mod poll;
 mod positions;
@@ -49,7 +50,7 @@ use crate::{
     event::{ConsumerKey, EventId, NewEvent, StartAt, User},
     lifecycle::Tasks,
     limits,
-    store::{self, Append, Consumer, IdRuns, Store},
+    store::{self, Append, Consumer, IdRuns, Store, history::Warehouse},
     telemetry,
 };
 
@@ -81,6 +82,8 @@ pub struct EventStream {
 /// What the parts of the stream share.
 struct Engine {
     store: Arc<dyn Store>,
+    /// What was discarded can be read there.
+    history: Option<Arc<dyn Warehouse>>,
     hub: Arc<Hub>,
     tailer: Arc<TailerHandle>,
     writer: Writer,
@@ -101,13 +104,15 @@ impl std::fmt::Debug for Engine {
 }
 
 impl EventStream {
-    /// Starts the stream's tasks. `draining` ends subscriptions and long polls,
+    /// Starts the stream's tasks. Events that were discarded are read from
+    /// `history`, which need not work yet. `draining` ends subscriptions and long polls,
     /// before the tasks themselves are stopped.
     ///
     /// # Errors
     /// When the database cannot be read.
     pub async fn start(
         store: Arc<dyn Store>,
+        history: Option<Arc<dyn Warehouse>>,
         settings: Settings,
         tasks: &Tasks,
         draining: CancellationToken,
@@ -139,6 +144,7 @@ impl EventStream {
         );
         let engine = Engine {
             store,
+            history,
             hub,
             tailer,
             writer,
@@ -237,25 +243,33 @@ impl Engine {
     async fn resolve(&self, start: StartAt) -> Result<EventId, Error> {
         match start {
             StartAt::Now => Ok(self.hub.tip().frontier),
-            StartAt::After(EventId::START) => self.oldest().await,
+            StartAt::After(EventId::START) => self.oldest_of_all().await,
             StartAt::After(id) => {
                 self.ensure_settled(id).await?;
                 let oldest = self.oldest().await?;
                 if id < oldest {
-                    return Err(Error::Discarded { after: id, oldest });
+                    self.recorded_through(id, oldest).await?;
                 }
                 Ok(id)
             }
-            StartAt::Time(time) => {
-                let first = self.store.first_at(time).await;
-                let first = first.map_err(|error| self.tailer.failed(error))?;
-                let frontier = self.hub.tip().frontier;
-                Ok(first.map_or(frontier, |first| first.previous().min(frontier)))
-            }
+            StartAt::Time(time) => self.before_time(time).await,
         }
     }
 
-    /// Every event above this id is still there.
+    /// The same for a consumer's position. One below what was discarded is
+    /// only possible where that is remembered: it can no longer be concluded
+    /// from the positions.
+    async fn resolve_position(&self, start: StartAt) -> Result<EventId, Error> {
+        let position = self.resolve(start).await?;
+        let oldest = self.oldest().await?;
+        if position < oldest {
+            let noted = self.store.note_discarded(oldest).await;
+            noted.map_err(|error| self.tailer.failed(error))?;
+        }
+        Ok(position)
+    }
+
+    /// Every event above this id is still in the active table.
     async fn oldest(&self) -> Result<EventId, Error> {
         let bounds = self
             .store

@@ -183,8 +183,14 @@ impl Store for PostgresStore {
         self.bounded(Effect::None, self.read_span(span)).await
     }
 
-    async fn first_at(&self, time: Moment) -> Result<Option<EventId>, Error> {
-        self.bounded(Effect::None, self.read_first_at(time)).await
+    async fn first_at(&self, time: Moment, above: EventId) -> Result<Option<EventId>, Error> {
+        self.bounded(Effect::None, self.read_first_at(time, above))
+            .await
+    }
+
+    async fn note_discarded(&self, to: EventId) -> Result<(), Error> {
+        self.bounded(Effect::Unknown, self.write_discarded(to))
+            .await
     }
 
     async fn bounds(&self) -> Result<Bounds, Error> {

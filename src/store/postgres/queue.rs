@@ -328,13 +328,31 @@ impl PostgresStore {
         Ok(collect_page(span, &rows, discarded_to))
     }
 
-    pub(super) async fn read_first_at(&self, time: Moment) -> Result<Option<EventId>, Error> {
+    pub(super) async fn write_discarded(&self, to: EventId) -> Result<(), Error> {
+        const NOTE: &str =
+            "UPDATE evt_stream SET discarded_to = greatest(discarded_to, $2) WHERE stream = $1";
+        let mut connection = self.connections.write().await?;
+        sqlx::query(NOTE)
+            .bind(self.stream())
+            .bind(to.get())
+            .execute(&mut *connection)
+            .await
+            .map_err(|error| commit_failed(&error))?;
+        Ok(())
+    }
+
+    pub(super) async fn read_first_at(
+        &self,
+        time: Moment,
+        above: EventId,
+    ) -> Result<Option<EventId>, Error> {
         const FIRST: &str = "SELECT id FROM evt_queue
-            WHERE ts >= timezone('UTC', to_timestamp($1::double precision / 1000))
+            WHERE ts >= timezone('UTC', to_timestamp($1::double precision / 1000)) AND id > $2
             ORDER BY id LIMIT 1";
         let mut connection = self.connections.read().await?;
         let id: Option<i64> = sqlx::query_scalar(self.sql(FIRST))
             .bind(time.unix_millis())
+            .bind(above.get())
             .fetch_optional(&mut *connection)
             .await
             .map_err(|error| unavailable(&error))?;

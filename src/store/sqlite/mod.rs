@@ -150,8 +150,12 @@ impl Store for SqliteStore {
         Ok(self.read_span(span).await?.page)
     }
 
-    async fn first_at(&self, time: Moment) -> Result<Option<EventId>, Error> {
-        self.read_first_at(time).await
+    async fn first_at(&self, time: Moment, above: EventId) -> Result<Option<EventId>, Error> {
+        self.read_first_at(time, above).await
+    }
+
+    async fn note_discarded(&self, to: EventId) -> Result<(), Error> {
+        self.write_discarded(to).await
     }
 
     async fn bounds(&self) -> Result<Bounds, Error> {

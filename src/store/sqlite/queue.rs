@@ -304,12 +304,32 @@ impl SqliteStore {
         Ok(collect_wanted(span, &rows))
     }
 
-    pub(super) async fn read_first_at(&self, time: Moment) -> Result<Option<EventId>, Error> {
+    pub(super) async fn write_discarded(&self, to: EventId) -> Result<(), Error> {
+        const NOTE: &str =
+            "UPDATE evt_stream SET discarded_to = max(discarded_to, ?2) WHERE stream = ?1";
+        let mut tx = self.connections.begin().await?;
+        sqlx::query(NOTE)
+            .bind(self.stream())
+            .bind(to.get())
+            .execute(&mut *tx)
+            .await
+            .map_err(|error| unavailable(&error))?;
+        tx.commit().await
+    }
+
+    pub(super) async fn read_first_at(
+        &self,
+        time: Moment,
+        above: EventId,
+    ) -> Result<Option<EventId>, Error> {
         const FIRST: &str = "SELECT id FROM evt_queue
-            WHERE unixepoch(ts, 'auto', 'subsec') * 1000 >= ?1 ORDER BY id LIMIT 1";
+            WHERE CAST(round(unixepoch(ts, 'auto', 'subsec') * 1000) AS INTEGER) >= ?1
+                AND id > ?2
+            ORDER BY id LIMIT 1";
         let mut connection = self.connections.read().await?;
         let id: Option<i64> = sqlx::query_scalar(self.sql(FIRST))
             .bind(time.unix_millis())
+            .bind(above.get())
             .fetch_optional(&mut *connection)
             .await
             .map_err(|error| unavailable(&error))?;
