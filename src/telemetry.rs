@@ -63,6 +63,10 @@ pub const ACK_BATCH_SIZE: &str = "eventstream_ack_batch_size";
 pub const TAIL_READS: &str = "eventstream_tail_reads_total";
 /// Databases found to be older than they were.
 pub const RESTORES_DETECTED: &str = "eventstream_restores_detected_total";
+/// 1 in the replica that does a `task` of upkeep, 0 in one that could.
+pub const UPKEEP_LEASE: &str = "eventstream_upkeep_lease";
+/// Failed steps of upkeep, by `task`.
+pub const UPKEEP_ERRORS: &str = "eventstream_upkeep_errors_total";
 /// Open connections, by `listener`.
 pub const CONNECTIONS_OPEN: &str = "eventstream_connections_open";
 /// Connections closed by the guards, by `listener` and `reason`.
@@ -228,6 +232,7 @@ fn describe() {
     counter!(ACKS, "acknowledgements received");
     counter!(TAIL_READS, "reads of the tail of the queue");
     counter!(RESTORES_DETECTED, "databases found older than they were");
+    counter!(UPKEEP_ERRORS, "failed steps of upkeep");
     counter!(CONNECTIONS_REFUSED, "connections closed by the guards");
     gauge!(FRONTIER_ID, "the proven frontier");
     gauge!(HEAD_ID, "the highest id seen");
@@ -241,6 +246,7 @@ fn describe() {
     gauge!(STREAMS_OPEN, "open subscriptions");
     gauge!(RING_BYTES, Unit::Bytes, "bytes of recent events in memory");
     gauge!(RING_EVENTS, "recent events in memory");
+    gauge!(UPKEEP_LEASE, "whether this replica does the task");
     gauge!(CONNECTIONS_OPEN, "open connections");
     gauge!(BUILD_INFO, "the running version");
 }

@@ -12,6 +12,7 @@ pub mod postgres;
 mod requests;
 mod rows;
 pub mod sqlite;
+mod upkeep;
 
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use uuid::Uuid;
 use crate::event::{ConsumerKey, Event, EventId, Label, Moment, NewEvent, User, Want};
 
 pub use rows::{IdRuns, Names};
+pub use upkeep::{Claim, Claimed, Fence, Task};
 
 /// A database that holds one stream.
 #[async_trait]
@@ -105,6 +107,12 @@ pub trait Store: Send + Sync + 'static {
     async fn blockers(&self) -> Result<Vec<Blocker>, Error> {
         Ok(Vec::new())
     }
+
+    /// Begins, or goes on with, a task that one replica does at a time.
+    async fn claim(&self, claim: &Claim) -> Result<Claimed, Error>;
+
+    /// Ends a tenure, so that another replica need not wait for it to lapse.
+    async fn release(&self, fence: Fence) -> Result<(), Error>;
 
     /// Opens the database anew after [`Error::Lost`].
     async fn reconnect(&self) -> Result<(), Error>;

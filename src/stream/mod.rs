@@ -21,6 +21,7 @@ mod segment;
 mod sessions;
 mod subscription;
 mod tailer;
+mod upkeep;
 mod window;
 mod writer;
 
@@ -42,7 +43,7 @@ pub use self::{
     segment::{Encoded, Room, Segment, Selection, Slice},
     sessions::SessionTiming,
     subscription::Subscription,
-    tailer::{DatabaseState, PollIntervals},
+    tailer::{DatabaseState, PollIntervals, jittered},
 };
 use self::{positions::Positions, sessions::Sessions, tailer::TailerHandle, writer::Writer};
 use crate::{

@@ -27,6 +27,18 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "grpc",
         &["error", "event", "limits", "proto", "store", "stream"],
     ),
+    (
+        "upkeep",
+        &[
+            "error",
+            "event",
+            "lifecycle",
+            "limits",
+            "store",
+            "stream",
+            "telemetry",
+        ],
+    ),
     ("http", &["lifecycle", "limits", "telemetry"]),
     ("config", &["limits", "listen", "store", "telemetry"]),
     ("cli", &["limits", "proto"]),
@@ -50,14 +62,14 @@ fn imports_go_one_way() {
 #[test]
 fn only_the_store_speaks_sql_and_only_fronts_speak_protocols() {
     let mut faults = Vec::new();
-    for room in ["event", "stream", "grpc", "http", "cli", "config"] {
+    for room in ["event", "stream", "upkeep", "grpc", "http", "cli", "config"] {
         for (file, text) in sources(room) {
             if text.contains("sqlx") {
                 faults.push(format!("{file}: names sqlx"));
             }
         }
     }
-    for room in ["event", "store", "stream"] {
+    for room in ["event", "store", "stream", "upkeep"] {
         for (file, text) in sources(room) {
             if ["tonic", "prost", "axum", "hyper"]
                 .iter()

@@ -5,6 +5,7 @@ mod append;
 mod consumers;
 mod engines;
 mod lapse;
+mod leases;
 mod model;
 mod pages;
 mod restores;
@@ -69,6 +70,13 @@ macro_rules! conformance {
                 }
                 lapse {
                     session_of_a_silent_replica_is_open_no_more
+                }
+                leases {
+                    lease_has_one_holder
+                    lapsed_lease_is_taken_over_under_a_higher_fence
+                    lease_lapses_by_itself
+                    released_lease_is_free_at_once
+                    of_many_claimants_one_holds
                 }
                 restores {
                     audit_of_a_sound_database_stops_nobody

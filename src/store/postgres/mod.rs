@@ -14,6 +14,7 @@ pub(super) mod queue;
 mod schema;
 mod sessions;
 mod tail;
+mod upkeep;
 mod url;
 
 use std::{
@@ -29,8 +30,9 @@ use uuid::Uuid;
 pub use self::url::PostgresUrl;
 use self::{connections::Connections, discarded::LowEnd};
 use super::{
-    Advance, Advanced, Append, Audit, Blocker, Bounds, Consumer, ConsumerPage, Effect, Error,
-    IdRuns, NewSession, Opening, Options, Page, Refusal, Span, Standing, Store, Tail,
+    Advance, Advanced, Append, Audit, Blocker, Bounds, Claim, Claimed, Consumer, ConsumerPage,
+    Effect, Error, Fence, IdRuns, NewSession, Opening, Options, Page, Refusal, Span, Standing,
+    Store, Tail,
 };
 use crate::event::{ConsumerKey, EventId, Moment};
 
@@ -261,6 +263,15 @@ impl Store for PostgresStore {
 
     async fn blockers(&self) -> Result<Vec<Blocker>, Error> {
         self.bounded(Effect::None, self.read_blockers()).await
+    }
+
+    async fn claim(&self, claim: &Claim) -> Result<Claimed, Error> {
+        self.bounded(Effect::Unknown, self.claim_lease(claim)).await
+    }
+
+    async fn release(&self, fence: Fence) -> Result<(), Error> {
+        self.bounded(Effect::Unknown, self.release_lease(fence))
+            .await
     }
 
     async fn reconnect(&self) -> Result<(), Error> {

@@ -14,6 +14,7 @@ pub(super) mod queue;
 mod schema;
 mod sessions;
 mod tail;
+mod upkeep;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -23,8 +24,8 @@ use uuid::Uuid;
 
 use self::connections::Connections;
 use super::{
-    Advance, Advanced, Append, Audit, Bounds, Consumer, ConsumerPage, Effect, Error, IdRuns,
-    NewSession, Opening, Options, Page, Refusal, Span, Standing, Store, Tail,
+    Advance, Advanced, Append, Audit, Bounds, Claim, Claimed, Consumer, ConsumerPage, Effect,
+    Error, Fence, IdRuns, NewSession, Opening, Options, Page, Refusal, Span, Standing, Store, Tail,
 };
 use crate::event::{ConsumerKey, EventId, Moment};
 
@@ -215,6 +216,14 @@ impl Store for SqliteStore {
         acked: EventId,
     ) -> Result<(), Error> {
         self.credit_session(key, epoch, acked).await
+    }
+
+    async fn claim(&self, claim: &Claim) -> Result<Claimed, Error> {
+        self.claim_lease(claim).await
+    }
+
+    async fn release(&self, fence: Fence) -> Result<(), Error> {
+        self.release_lease(fence).await
     }
 
     async fn reconnect(&self) -> Result<(), Error> {
