@@ -21,11 +21,16 @@ use crate::{
     listen::{Guards, Listener},
     store::{
         self, Names, Options, Store,
+        history::{self, Warehouse, WarehouseOptions},
         postgres::{PostgresOptions, PostgresStore, PostgresUrl},
         sqlite::{SqliteOptions, SqliteStore},
     },
     stream::{DatabaseState, EventStream, PollIntervals, PushLimits, SessionTiming, Settings},
     telemetry,
+    upkeep::{
+        self,
+        archiver::{Archiver, BatchLimits},
+    },
 };
 
 /// Serves until a signal or a failure; returns after everything was closed.
@@ -64,6 +69,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         "metrics",
         telemetry::upkeep(metrics, life.engine.stopping()),
     );
+    start_archiver(&config, &life, &stream, warehouse.as_ref()).await?;
     life.set_readiness(Readiness::Ready);
     let life = Arc::new(life);
     let report = report_health(
@@ -80,9 +86,47 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     );
     life.run_until_signal(signals, config.shutdown_deadline, async move {
         store.close().await;
+        if let Some(warehouse) = warehouse {
+            warehouse.close().await;
+        }
         Ok(())
     })
     .await
+}
+
+/// Nothing is opened here: the service also works while its warehouse does not.
+fn warehouse(config: &Config) -> Option<Arc<dyn Warehouse>> {
+    let archive = config.archive.as_ref()?;
+    let options = WarehouseOptions {
+        table: archive.table.clone(),
+        statement_timeout: archive.statement_timeout,
+    };
+    Some(history::at(&archive.place, options))
+}
+
+async fn start_archiver(
+    config: &Config,
+    life: &Lifecycle,
+    stream: &EventStream,
+    warehouse: Option<&Arc<dyn Warehouse>>,
+) -> anyhow::Result<()> {
+    let (Some(archive), Some(warehouse)) = (&config.archive, warehouse) else {
+        return Ok(());
+    };
+    if !archive.run {
+        return Ok(());
+    }
+    let limits = BatchLimits {
+        events: archive.batch_events,
+        bytes: archive.batch_bytes,
+    };
+    let archiver = Archiver::new(stream.clone(), Arc::clone(warehouse), limits);
+    archiver
+        .register()
+        .await
+        .context("cannot register the archiver")?;
+    upkeep::start(archiver, stream, config.stream.session_lapse, &life.engine);
+    Ok(())
 }
 
 fn start_grpc(

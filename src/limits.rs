@@ -158,6 +158,14 @@ pub const WRITER_BATCH_EVENTS: usize = 1000;
 /// and below the default `max_allowed_packet` of 16 MiB.
 pub const WRITER_BATCH_BYTES: usize = 8 * MIB;
 
+// -------------------------------------------------------------- archiving
+
+/// Events of one transaction of the warehouse: one range of its ledger.
+pub const MAX_ARCHIVE_BATCH_EVENTS: usize = 10_000;
+
+/// Bytes of the same, after its first event; it is held in memory twice.
+pub const MAX_ARCHIVE_BATCH_BYTES: usize = 64 * MIB;
+
 // ------------------------------------------------------------ connections
 
 /// Connections per listener unless configured: below the usual limit of open

@@ -49,6 +49,12 @@ pub const RING_BYTES: &str = "eventstream_ring_bytes";
 pub const RING_EVENTS: &str = "eventstream_ring_events";
 /// Failed database operations, by `class`.
 pub const DATABASE_ERRORS: &str = "eventstream_database_errors_total";
+/// Events that the archiver has put into the warehouse.
+pub const EVENTS_ARCHIVED: &str = "eventstream_events_archived_total";
+/// Of those, events below what was archived before: they settled late.
+pub const EVENTS_ARCHIVED_LATE: &str = "eventstream_events_archived_late_total";
+/// Times that the warehouse did not take an event and archiving stopped.
+pub const ARCHIVE_REJECTIONS: &str = "eventstream_archive_rejections_total";
 /// Failed operations of the warehouse, by `class`.
 pub const ARCHIVE_ERRORS: &str = "eventstream_archive_errors_total";
 /// Database connections made again after a loss.
@@ -223,6 +229,15 @@ fn describe() {
         "events dropped for slow live subscribers"
     );
     counter!(DATABASE_ERRORS, "failed database operations");
+    counter!(EVENTS_ARCHIVED, "events put into the warehouse");
+    counter!(
+        EVENTS_ARCHIVED_LATE,
+        "of those, events below what was archived before"
+    );
+    counter!(
+        ARCHIVE_REJECTIONS,
+        "times that an event was not taken by the warehouse"
+    );
     counter!(ARCHIVE_ERRORS, "failed operations of the warehouse");
     counter!(DATABASE_RECONNECTS, "database connections made again");
     counter!(

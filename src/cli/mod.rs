@@ -1,11 +1,12 @@
 //! The subcommands that are gRPC clients of a running server.
 //!
 //! They know the contract in `proto/` and nothing of the server's insides, so
-//! each is also an example of a client. Results go to stdout, everything said
+//! each is also an example of a client; `archive` opens a warehouse besides. Results go to stdout, everything said
 //! to a person goes to stderr, and the exit code tells a script what happened
 //! (`failure::EXIT_CODES`). Nothing here spawns tasks.
 
 mod add;
+mod archive;
 mod connect;
 mod consumers;
 mod failure;
@@ -50,6 +51,8 @@ pub enum Command {
     Consumers(consumers::Args),
     /// Show the state of the stream, and what holds it up
     Status(status::Args),
+    /// Copy events into a warehouse, or check one
+    Archive(archive::Args),
     /// Ask whether the server is serving (grpc.health.v1)
     Healthcheck(healthcheck::Args),
     /// Print a completion script for a shell
@@ -92,6 +95,7 @@ impl Command {
             Self::Tail(args) => tail::run(args, &mut output).await,
             Self::Consumers(args) => consumers::run(args, &mut output).await,
             Self::Status(args) => status::run(args, &mut output).await,
+            Self::Archive(args) => archive::run(args, &mut output).await,
             Self::Healthcheck(args) => return healthcheck::run(args, &mut output).await,
             Self::Completions { shell } => completions(*shell, program, &mut output),
         };
@@ -112,6 +116,7 @@ impl Command {
             Self::Tail(args) => args.format,
             Self::Consumers(args) => args.format(),
             Self::Status(args) => args.format,
+            Self::Archive(args) => args.format(),
             Self::Healthcheck(args) => args.format,
             Self::Completions { .. } => Format::TEXT,
         }
@@ -123,6 +128,7 @@ impl Command {
             Self::Poll(args) => Some(&args.component),
             Self::Tail(args) => args.component.as_deref(),
             Self::Consumers(args) => args.component(),
+            Self::Archive(args) => Some(&args.component),
             Self::Add(_) | Self::Status(_) | Self::Healthcheck(_) | Self::Completions { .. } => {
                 None
             }
@@ -164,7 +170,15 @@ mod tests {
     fn every_client_names_its_exit_codes_and_examples() {
         let mut program = augment(clap::Command::new("eventstream"));
         program.build();
-        for name in ["add", "poll", "tail", "consumers", "status", "healthcheck"] {
+        for name in [
+            "add",
+            "poll",
+            "tail",
+            "consumers",
+            "status",
+            "archive",
+            "healthcheck",
+        ] {
             let command = program.find_subcommand_mut(name).expect("it is ours");
             let help = command.render_long_help().to_string();
             assert!(help.contains("Examples:"), "{name} has no examples");

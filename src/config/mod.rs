@@ -17,8 +17,10 @@ use std::time::Duration;
 
 use clap::ArgMatches;
 
-pub use crate::store::{postgres::PostgresUrl, sqlite::Synchronous};
+pub use crate::store::{history::Place, postgres::PostgresUrl, sqlite::Synchronous};
 pub use fault::{Fault, Faults, Origin};
+pub use value::{identifier as table_name, place};
+
 pub use options::{CONFIG_FILE, OPTIONS, Opt, markdown_table, serve_command};
 
 use crate::limits;
@@ -31,6 +33,8 @@ use resolve::Reader;
 pub struct Config {
     /// The database.
     pub db: Db,
+    /// The warehouse, if there is one.
+    pub archive: Option<Archive>,
     /// The gRPC front.
     pub grpc: Grpc,
     /// The HTTP front for operators; none if switched off.
@@ -73,6 +77,23 @@ pub enum DbUrl {
     Sqlite(PathBuf),
     /// A database of a PostgreSQL server.
     Postgres(PostgresUrl),
+}
+
+/// Where the history is kept, and how it comes there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Archive {
+    /// Which database.
+    pub place: Place,
+    /// Whether this process copies events there.
+    pub run: bool,
+    /// The table of the history.
+    pub table: String,
+    /// Events of one transaction.
+    pub batch_events: usize,
+    /// Bytes of one transaction.
+    pub batch_bytes: usize,
+    /// How long one statement may take.
+    pub statement_timeout: Duration,
 }
 
 /// The gRPC front.
@@ -136,6 +157,7 @@ pub fn load(
     let mut reader = Reader::new(matches, environment, read_file);
     let config = Config {
         db: db(&mut reader),
+        archive: archive(&mut reader),
         grpc: grpc(&mut reader),
         http: reader.get("http.listen", value::address_or_off),
         stream: stream(&mut reader),
@@ -181,6 +203,28 @@ fn db(reader: &mut Reader) -> Db {
         queue_table: reader.get("db.queue_table", value::identifier),
         consumers_table: reader.get("db.consumers_table", value::identifier),
     }
+}
+
+fn archive(reader: &mut Reader) -> Option<Archive> {
+    let place = reader.get("archive.url", value::place_or_none);
+    let archive = Archive {
+        place: place.clone()?,
+        run: reader.get("archive.run", value::boolean),
+        table: reader.get("archive.table", value::identifier),
+        batch_events: reader.get(
+            "archive.batch_events",
+            value::count(1, limits::MAX_ARCHIVE_BATCH_EVENTS),
+        ),
+        batch_bytes: reader.get(
+            "archive.batch_bytes",
+            value::size(1, limits::MAX_ARCHIVE_BATCH_BYTES),
+        ),
+        statement_timeout: reader.get(
+            "archive.statement_timeout",
+            value::duration(Duration::from_secs(1), Duration::from_mins(10)),
+        ),
+    };
+    Some(archive)
 }
 
 fn grpc(reader: &mut Reader) -> Grpc {

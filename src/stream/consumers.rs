@@ -32,6 +32,8 @@ pub struct Status {
     pub frontier: EventId,
     /// Ends of the active table.
     pub bounds: Bounds,
+    /// Everything up to it is in the archive.
+    pub archived: EventId,
     /// Open transactions that keep the frontier below the head.
     pub blockers: Vec<Blocker>,
     /// The consumer that holds the oldest events.
@@ -49,6 +51,10 @@ pub struct Status {
     /// This replica.
     pub replica: Uuid,
 }
+
+/// Whose position tells what is archived, as in the original: the service's own
+/// archiver, or one that is a process of its own.
+const ARCHIVER: &str = "ARCHIVER";
 
 /// Consumers read at once when all are looked at.
 const PAGE: usize = 1000;
@@ -175,6 +181,9 @@ impl EventStream {
         let blockers = self.blockers().await?;
         let consumers = self.all_consumers().await?;
         let slowest = consumers.iter().min_by_key(|state| state.consumer.position);
+        let archiver = |state: &&ConsumerState| state.consumer.key.component.as_str() == ARCHIVER;
+        let archivers = consumers.iter().filter(archiver);
+        let archived = archivers.map(|state| state.consumer.position).max();
         let stopped = consumers.iter().filter(|state| state.problem.is_some());
         let stopped: Vec<_> = stopped.cloned().collect();
         Ok(Status {
@@ -182,6 +191,7 @@ impl EventStream {
             slowest: slowest.cloned(),
             problem: engine.tailer.problem(bounds.head, !stopped.is_empty()),
             stopped,
+            archived: archived.unwrap_or(EventId::START),
             bounds,
             blockers,
             open_streams: *engine.open_streams.borrow(),

@@ -5,14 +5,14 @@
 //! nothing is missing. A place that neither has is [`Error::Discarded`], with
 //! the place from which reading can go on (ARCHITECTURE, rule 6).
 
-use super::Engine;
+use super::{Engine, EventStream};
 use crate::{
     error::Error,
-    event::{EventId, Moment, Want},
+    event::{ConsumerKey, EventId, Moment, Want},
     limits,
     store::{
         self, Page, Span,
-        history::{HistoryPage, Warehouse},
+        history::{Extent, HistoryPage, Warehouse},
     },
     telemetry,
 };
@@ -132,6 +132,43 @@ impl Engine {
         let page: Result<Page, _> = self.store.page(&span).await;
         let page = page.map_err(|error| self.tailer.failed(error))?;
         Ok(page.events.first().map(|event| (event.id, event.ts)))
+    }
+}
+
+impl EventStream {
+    /// Where the archiver, which stands at `position`, is to start to make the
+    /// history complete; `None`: at its position.
+    ///
+    /// # Errors
+    /// [`Error::BeyondHead`] if the history has ids that were not given out:
+    /// the active database was restored.
+    pub async fn archive_start(
+        &self,
+        extent: Option<Extent>,
+        position: EventId,
+    ) -> Result<Option<EventId>, Error> {
+        let archived = extent.map_or(EventId::START, |extent| extent.last);
+        self.engine.ensure_settled(archived).await?;
+        if archived >= position {
+            return Ok(None);
+        }
+        let oldest = self.engine.oldest().await?;
+        if archived < oldest {
+            tracing::warn!(archived = %archived, position = %position, kept_after = %oldest,
+                "the archive ends before what is kept: what is between is not in it");
+        }
+        let start = archived.max(oldest);
+        Ok((start < position).then_some(start))
+    }
+
+    /// Notes why a consumer of this process gets nothing more, for operators;
+    /// `None`: it does.
+    pub fn note_problem(&self, key: &ConsumerKey, problem: Option<String>) {
+        let sessions = &self.engine.sessions;
+        match problem {
+            Some(problem) => sessions.note_problem(key, problem),
+            None => sessions.lift_problem(key),
+        }
     }
 }
 

@@ -260,6 +260,11 @@ impl Sessions {
         }
     }
 
+    /// Forgets a problem that has passed.
+    pub(super) fn lift_problem(&self, key: &ConsumerKey) {
+        self.registry().problems.remove(key);
+    }
+
     /// Forgets the problem of a consumer that was sought or unregistered.
     pub(super) fn clear_problem(&self, key: &ConsumerKey) {
         let mut registry = self.registry();

@@ -94,6 +94,12 @@ impl Subscription {
         }
     }
 
+    /// Whether everything that is settled was read.
+    #[must_use]
+    pub fn is_caught_up(&self) -> bool {
+        self.reader.is_caught_up()
+    }
+
     /// The next message; `None` after the end. An error is the end.
     pub async fn next(&mut self) -> Option<Result<Delivery, Error>> {
         let outcome = match self.phase {

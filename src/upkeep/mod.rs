@@ -5,6 +5,7 @@
 //! what failed, and stops at the end of a tick. A chore that is switched off
 //! has no driver, and so costs no query.
 
+pub mod archiver;
 mod lease;
 
 use std::time::Duration;

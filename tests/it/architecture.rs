@@ -41,7 +41,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("http", &["lifecycle", "limits", "telemetry"]),
     ("config", &["limits", "listen", "store", "telemetry"]),
-    ("cli", &["limits", "proto"]),
+    ("cli", &["config", "event", "limits", "proto", "store"]),
 ];
 
 #[test]

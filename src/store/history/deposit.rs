@@ -50,6 +50,15 @@ impl Batch {
         self.through = self.through.max(through);
     }
 
+    /// Drops what is done.
+    pub fn forget_through(&mut self, through: EventId) {
+        let done = self.events.partition_point(|event| event.id <= through);
+        self.events.drain(..done);
+        self.bytes = self.events.iter().map(Event::size).sum();
+        self.after = self.after.max(through);
+        self.through = self.through.max(through);
+    }
+
     /// Below its first id.
     #[must_use]
     pub fn after(&self) -> EventId {
