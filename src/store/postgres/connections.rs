@@ -121,9 +121,8 @@ impl Connections {
     pub(super) async fn writer(&self) -> Result<Writer<'_>, Error> {
         let generation = self.live().generation;
         let spare = self.spare().take();
-        let usable = |spare: &Spare| {
-            spare.generation == generation && spare.since.elapsed() < IDLE_TIMEOUT
-        };
+        let usable =
+            |spare: &Spare| spare.generation == generation && spare.since.elapsed() < IDLE_TIMEOUT;
         let connection = match spare.filter(usable) {
             Some(spare) => spare.connection,
             None => self.apart().await?,
@@ -260,12 +259,15 @@ fn session(options: &PostgresOptions) -> PgConnectOptions {
             IDLE_TRANSACTION_TIMEOUT.as_millis().to_string(),
         ),
         // Each statement has its index; without statistics the planner would
-        // rather sort the whole table once it plans for unknown parameters.
+        // rather sort the whole table when it plans for unknown parameters.
         ("enable_seqscan", "off".to_owned()),
         ("enable_bitmapscan", "off".to_owned()),
         ("enable_hashjoin", "off".to_owned()),
         ("enable_mergejoin", "off".to_owned()),
         ("jit", "off".to_owned()),
+        // Those plans are the same whatever the parameters, and to make one
+        // costs several times what it takes to run it.
+        ("plan_cache_mode", "force_generic_plan".to_owned()),
     ];
     if let Some(schema) = &options.schema {
         settings.push(("search_path", schema.clone()));
