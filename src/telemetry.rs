@@ -63,6 +63,8 @@ pub const TAIL_READS: &str = "eventstream_tail_reads_total";
 pub const RESTORES_DETECTED: &str = "eventstream_restores_detected_total";
 /// Seconds that the frontier has been waiting for the same id.
 pub const FRONTIER_WAITS_SECONDS: &str = "eventstream_frontier_waits_seconds";
+/// Ranges of dead ids that are looked at again.
+pub const DEAD_RANGES: &str = "eventstream_dead_ranges";
 /// Events that appeared below the frontier after they were declared dead, by
 /// `database`.
 pub const LATE_EVENTS: &str = "eventstream_late_events_total";
@@ -240,6 +242,7 @@ fn describe() {
         LATE_EVENTS,
         "events that appeared below the frontier, lost for who had passed them"
     );
+    gauge!(DEAD_RANGES, "ranges of dead ids that are looked at again");
     counter!(CONSUMERS_REWOUND, "consumers moved back before late events");
     counter!(SKIPS_OBEYED, "skips of the frontier that were obeyed");
     counter!(IDS_SKIPPED, "ids that skips of the frontier gave up");

@@ -227,6 +227,7 @@ impl EventStream {
         }
         let waits = engine.tailer.held().map_or(Duration::ZERO, |held| held.1);
         metrics::gauge!(telemetry::FRONTIER_WAITS_SECONDS).set(waits.as_secs_f64());
+        metrics::gauge!(telemetry::DEAD_RANGES).set(engine.sentinel.remembered() as f64);
         let tip = engine.hub.tip();
         let (ring_bytes, ring_events) = engine.hub.usage();
         metrics::gauge!(telemetry::FRONTIER_ID).set(tip.frontier.get() as f64);

@@ -93,6 +93,11 @@ impl DeadIds {
         look
     }
 
+    /// Ranges that are remembered.
+    pub(super) fn len(&self) -> usize {
+        self.ranges.len()
+    }
+
     /// Forgets everything.
     pub(super) fn clear(&mut self) {
         self.ranges.clear();

@@ -136,6 +136,11 @@ impl Sentinel {
         state.generation += 1;
     }
 
+    /// Ranges of dead ids.
+    pub(super) fn remembered(&self) -> usize {
+        self.state().dead.len()
+    }
+
     /// What an operator should know, until the late events are discarded.
     pub(super) fn problem(&self, discarded_to: EventId) -> Option<String> {
         let mut state = self.state();
