@@ -10,6 +10,7 @@ mod archive;
 mod connect;
 mod consumers;
 mod failure;
+mod frontier;
 mod healthcheck;
 mod import;
 mod interrupt;
@@ -53,6 +54,8 @@ pub enum Command {
     Status(status::Args),
     /// Copy events into a warehouse, or check one
     Archive(archive::Args),
+    /// Override what keeps events waiting
+    Frontier(frontier::Args),
     /// Ask whether the server is serving (grpc.health.v1)
     Healthcheck(healthcheck::Args),
     /// Print a completion script for a shell
@@ -96,6 +99,7 @@ impl Command {
             Self::Consumers(args) => consumers::run(args, &mut output).await,
             Self::Status(args) => status::run(args, &mut output).await,
             Self::Archive(args) => archive::run(args, &mut output).await,
+            Self::Frontier(args) => frontier::run(args, &mut output).await,
             Self::Healthcheck(args) => return healthcheck::run(args, &mut output).await,
             Self::Completions { shell } => completions(*shell, program, &mut output),
         };
@@ -117,6 +121,7 @@ impl Command {
             Self::Consumers(args) => args.format(),
             Self::Status(args) => args.format,
             Self::Archive(args) => args.format(),
+            Self::Frontier(args) => args.format(),
             Self::Healthcheck(args) => args.format,
             Self::Completions { .. } => Format::TEXT,
         }
@@ -129,9 +134,11 @@ impl Command {
             Self::Tail(args) => args.component.as_deref(),
             Self::Consumers(args) => args.component(),
             Self::Archive(args) => Some(&args.component),
-            Self::Add(_) | Self::Status(_) | Self::Healthcheck(_) | Self::Completions { .. } => {
-                None
-            }
+            Self::Add(_)
+            | Self::Status(_)
+            | Self::Frontier(_)
+            | Self::Healthcheck(_)
+            | Self::Completions { .. } => None,
         }
     }
 }
@@ -177,6 +184,7 @@ mod tests {
             "consumers",
             "status",
             "archive",
+            "frontier",
             "healthcheck",
         ] {
             let command = program.find_subcommand_mut(name).expect("it is ours");

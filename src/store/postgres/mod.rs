@@ -10,6 +10,7 @@ pub(super) mod connections;
 mod consumers;
 mod discarded;
 mod floors;
+mod late;
 pub(super) mod queue;
 mod schema;
 mod sessions;
@@ -31,8 +32,8 @@ pub use self::url::PostgresUrl;
 use self::{connections::Connections, discarded::LowEnd};
 use super::{
     Advance, Advanced, Append, Audit, Blocker, Bounds, Claim, Claimed, Consumer, ConsumerPage,
-    Effect, Error, Fence, IdRuns, NewSession, Opening, Options, Page, Refusal, Span, Standing,
-    Store, Tail,
+    Effect, Error, Fence, IdRange, IdRuns, NewSession, Opening, Options, Page, Refusal, Rewound,
+    Skip, Span, Standing, Store, Tail,
 };
 use crate::event::{ConsumerKey, EventId, Moment};
 
@@ -272,6 +273,30 @@ impl Store for PostgresStore {
     async fn release(&self, fence: Fence) -> Result<(), Error> {
         self.bounded(Effect::Unknown, self.release_lease(fence))
             .await
+    }
+
+    async fn appeared(&self, ranges: &[IdRange], limit: usize) -> Result<Vec<EventId>, Error> {
+        self.bounded(Effect::None, self.read_appeared(ranges, limit))
+            .await
+    }
+
+    fn late_causes(&self) -> &'static str {
+        "an INSERT that names its id; nextval() in an earlier statement than the INSERT; a session \
+         that still uses a block of ids from when the sequence had a CACHE above 1; or setval() to \
+         a lower value"
+    }
+
+    async fn rewind(&self, late: &[EventId]) -> Result<Vec<Rewound>, Error> {
+        self.bounded(Effect::Unknown, self.rewind_consumers(late))
+            .await
+    }
+
+    async fn skip(&self, skip: &Skip) -> Result<(), Error> {
+        self.bounded(Effect::Unknown, self.insert_skip(skip)).await
+    }
+
+    async fn skips(&self) -> Result<Vec<Skip>, Error> {
+        self.bounded(Effect::None, self.read_skips()).await
     }
 
     async fn reconnect(&self) -> Result<(), Error> {
