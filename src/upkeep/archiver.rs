@@ -89,14 +89,20 @@ impl Archiver {
         Ok(())
     }
 
-    /// Opens a session where the warehouse ends.
-    async fn begin(&self, fence: Fence) -> Result<Work, Failure> {
+    /// Opens a session where the warehouse ends; `None` if there is more to do
+    /// before.
+    async fn begin(&self, fence: Fence) -> Result<Option<Work>, Failure> {
         let ConsumerKey { user, component } = self.key.clone();
         let registered = self.stream.register(user.clone(), component.clone(), None);
         let (state, _) = registered.await?;
+        let position = state.consumer.position;
+        let limit = usize::try_from(RANGE_EVENTS).unwrap_or(usize::MAX);
+        let stock = self.warehouse.take_stock(position, limit).await;
+        if stock.map_err(|error| self.away(&error))? > 0 {
+            return Ok(None);
+        }
         let extent = self.warehouse.extent().await;
         let extent = extent.map_err(|error| self.away(&error))?;
-        let position = state.consumer.position;
         let start = self.stream.archive_start(extent, position).await;
         let start = start.map_err(|error| match error {
             Error::BeyondHead { .. } => self.stuck(format!(
@@ -127,13 +133,13 @@ impl Archiver {
             Some(Ok(Delivery::Started(started))) => {
                 tracing::info!(after = %started.start_after, warehouse = self.warehouse.kind(),
                     "archiving");
-                Ok(Work {
+                Ok(Some(Work {
                     fence,
                     epoch: started.epoch,
                     session,
                     batch: Batch::new(started.start_after),
                     ended: false,
-                })
+                }))
             }
             Some(Err(error)) => Err(error.into()),
             _ => Err(Failure::Retry("the session did not start".to_owned())),
@@ -181,14 +187,10 @@ impl Archiver {
 
     /// Stores what was read, and acknowledges what is stored.
     async fn store(&mut self, mut work: Work) -> Result<Next, Failure> {
-        let done = match deposit(&*self.warehouse, &work.batch).await {
-            Ok(done) => done,
-            Err(error) => {
-                let failure = self.away(&error);
-                self.work = Some(work);
-                return Err(failure);
-            }
-        };
+        // After a failure the warehouse may be another one, or an older copy:
+        // the next session starts where that ends.
+        let done = deposit(&*self.warehouse, &work.batch).await;
+        let done = done.map_err(|error| self.away(&error))?;
         self.acknowledge(&mut work, &done).await?;
         let Some(rejection) = done.rejection else {
             self.stream.note_problem(&self.key, None);
@@ -221,19 +223,15 @@ impl Archiver {
         let work = self.work.take().filter(|work| work.fence == fence);
         let mut work = match work {
             Some(work) => work,
-            None => {
-                let limit = usize::try_from(RANGE_EVENTS).unwrap_or(usize::MAX);
-                let stock = self.warehouse.take_stock(limit).await;
-                if stock.map_err(|error| self.away(&error))? > 0 {
-                    return Ok(Next::Now);
-                }
-                self.begin(fence).await?
-            }
+            None => match self.begin(fence).await? {
+                Some(work) => work,
+                None => return Ok(Next::Now),
+            },
         };
         if work.batch.is_empty() {
             match self.fill(&mut work).await {
                 Ok(()) => {}
-                Err(error @ Error::EventUnreadable { .. }) => {
+                Err(error @ (Error::EventUnreadable { .. } | Error::Discarded { .. })) => {
                     return Err(self.stuck(error.to_string()));
                 }
                 Err(error) => return Err(error.into()),

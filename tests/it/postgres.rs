@@ -12,4 +12,4 @@ mod skip;
 mod stage;
 mod text;
 
-pub use cluster::{Cluster, Database};
+pub use cluster::{Cluster, Database, run};

@@ -84,8 +84,6 @@ impl<'a> Copy<'a> {
     }
 
     async fn session(&mut self) -> Result<(), Failure> {
-        let stock = usize::try_from(RANGE_EVENTS).unwrap_or(usize::MAX);
-        while self.warehouse.take_stock(stock).await? > 0 {}
         let server = self.target.connect().await?;
         let mut stream = self.open(&server).await?;
         let mut session: Option<(i64, EventId)> = None;
@@ -126,6 +124,9 @@ impl<'a> Copy<'a> {
         };
         let registered = server.poll().register_consumer(call(register)).await?;
         let consumer = registered.into_inner().consumer.unwrap_or_default();
+        let position = EventId::stored(consumer.position);
+        let stock = usize::try_from(RANGE_EVENTS).unwrap_or(usize::MAX);
+        while self.warehouse.take_stock(position, stock).await? > 0 {}
         let archived = self
             .warehouse
             .extent()

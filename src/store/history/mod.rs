@@ -32,10 +32,10 @@ pub trait Warehouse: Send + Sync + 'static {
     /// the commit does not matter, because it may be repeated.
     async fn store(&self, batch: &Batch) -> Result<Result<Stored, Rejection>, Error>;
 
-    /// Records up to `limit` rows above the recorded ones as complete, and
-    /// returns how many: what an archiver that kept no ledger has left. Those
-    /// below the lowest record stay unrecorded.
-    async fn take_stock(&self, limit: usize) -> Result<usize, Error>;
+    /// Records up to `limit` rows above the recorded ones as complete, none
+    /// above `through`, and returns how many: what an archiver that kept no
+    /// ledger has left, up to its position.
+    async fn take_stock(&self, through: EventId, limit: usize) -> Result<usize, Error>;
 
     /// Events of `span` in id order. The caller knows that the span is recorded.
     async fn page(&self, span: &Span<'_>) -> Result<HistoryPage, Error>;

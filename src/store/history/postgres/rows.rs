@@ -171,6 +171,7 @@ impl PostgresWarehouse {
     pub(super) async fn record_rows(
         &self,
         live: &Connections,
+        through: EventId,
         limit: usize,
     ) -> Result<usize, Error> {
         const LOWEST: &str = "SELECT id FROM evt_history ORDER BY id LIMIT 1";
@@ -185,7 +186,7 @@ impl PostgresWarehouse {
         let end = self.read_extent(live).await?.map(|extent| extent.last);
         let span = Span {
             after: end.unwrap_or(EventId::stored(lowest).previous()),
-            through: EventId::MAX,
+            through,
             want: &Want::All,
             max_events: limit,
             max_bytes: limits::WRITER_BATCH_BYTES,

@@ -107,9 +107,9 @@ impl Warehouse for SqliteWarehouse {
         self.noted(self.store_batch(&live, batch).await)
     }
 
-    async fn take_stock(&self, limit: usize) -> Result<usize, Error> {
+    async fn take_stock(&self, through: EventId, limit: usize) -> Result<usize, Error> {
         let live = self.live().await?;
-        self.noted(self.record_rows(&live, limit).await)
+        self.noted(self.record_rows(&live, through, limit).await)
     }
 
     async fn page(&self, span: &Span<'_>) -> Result<HistoryPage, Error> {

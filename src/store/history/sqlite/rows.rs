@@ -183,6 +183,7 @@ impl SqliteWarehouse {
     pub(super) async fn record_rows(
         &self,
         live: &Connections,
+        through: EventId,
         limit: usize,
     ) -> Result<usize, Error> {
         const LOWEST: &str = "SELECT min(id) FROM evt_history";
@@ -197,7 +198,7 @@ impl SqliteWarehouse {
         let end = self.read_extent(live).await?.map(|extent| extent.last);
         let span = Span {
             after: end.unwrap_or(EventId::stored(lowest).previous()),
-            through: EventId::MAX,
+            through,
             want: &Want::All,
             max_events: limit,
             max_bytes: limits::WRITER_BATCH_BYTES,

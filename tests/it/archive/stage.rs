@@ -1,0 +1,235 @@
+//! A service with a warehouse, on each pair of databases.
+
+use std::{path::PathBuf, sync::Arc};
+
+use tempfile::TempDir;
+
+use crate::{
+    calls::status,
+    postgres::{Cluster, Database},
+    server::{Builder, Clients, Server, eventually, program, sqlite},
+};
+
+/// Kinds of databases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Sqlite,
+    Postgres,
+}
+
+/// A database that tests look into beside the program.
+#[derive(Clone)]
+pub struct Peek {
+    /// Where the program finds it.
+    pub url: String,
+    file: Option<PathBuf>,
+    database: Option<Arc<Database>>,
+    _dir: Option<Arc<TempDir>>,
+}
+
+impl Peek {
+    /// An empty one.
+    pub async fn new(kind: Kind) -> Self {
+        match kind {
+            Kind::Sqlite => {
+                let dir = tempfile::tempdir().expect("a temporary directory can be made");
+                let file = dir.path().join("peek.db");
+                Self {
+                    url: format!("sqlite:{}", file.display()),
+                    file: Some(file),
+                    database: None,
+                    _dir: Some(Arc::new(dir)),
+                }
+            }
+            Kind::Postgres => Self::of(Cluster::shared().database().await),
+        }
+    }
+
+    /// One of a server that a test restarts.
+    pub fn of(database: Database) -> Self {
+        Self {
+            url: database.url.clone(),
+            file: None,
+            database: Some(Arc::new(database)),
+            _dir: None,
+        }
+    }
+
+    /// The file of an SQLite one.
+    pub fn file(&self) -> &PathBuf {
+        self.file.as_ref().expect("it is a file")
+    }
+
+    /// The same, where the program is told another place.
+    pub fn at(self, url: &str) -> Self {
+        Self {
+            url: url.to_owned(),
+            ..self
+        }
+    }
+
+    /// The database of a server's.
+    pub fn database(&self) -> &Database {
+        self.database.as_ref().expect("it is a server's")
+    }
+
+    /// Runs statements.
+    pub async fn run(&self, sql: &str) {
+        match (&self.file, &self.database) {
+            (Some(file), _) => drop(sqlite(file, sql)),
+            (_, Some(database)) => database.run(sql).await,
+            _ => unreachable!("it is one of both"),
+        }
+    }
+
+    /// The first column, which is text, of a query.
+    pub async fn lines(&self, sql: &str) -> Vec<String> {
+        if let Some(file) = &self.file {
+            return sqlite(file, sql).lines().map(str::to_owned).collect();
+        }
+        let database = self.database.as_ref().expect("it is a server's");
+        let mut session = database.session().await;
+        let sql = sqlx::AssertSqlSafe(sql.to_owned());
+        let lines = sqlx::query_scalar(sql).fetch_all(&mut session).await;
+        lines.expect("read")
+    }
+
+    /// The history as `id|type|data`, by id.
+    pub async fn history(&self) -> Vec<String> {
+        self.lines(
+            "SELECT CAST(id AS TEXT) || '|' || type || '|' || CAST(data AS TEXT)
+             FROM evt_history ORDER BY id",
+        )
+        .await
+    }
+
+    /// The queue in the same form.
+    pub async fn queue(&self) -> Vec<String> {
+        self.lines(
+            "SELECT CAST(id AS TEXT) || '|' || type || '|' || CAST(data AS TEXT)
+             FROM evt_queue ORDER BY id",
+        )
+        .await
+    }
+
+    /// Deletes up to an id, as a discarder does that records nothing.
+    pub async fn discard(&self, through: i64) {
+        self.run(&format!("DELETE FROM evt_queue WHERE id <= {through}"))
+            .await;
+    }
+
+    /// What `eventstream archive verify` says of it, and whether it is content.
+    pub async fn verify(&self) -> (bool, String) {
+        let output = program(&["archive", "verify", "--to", &self.url]).await;
+        let text = String::from_utf8(output.stdout).expect("text");
+        let errors = String::from_utf8(output.stderr).expect("text");
+        (output.status.success(), format!("{text}{errors}"))
+    }
+
+    pub async fn assert_sound(&self) {
+        let (sound, text) = self.verify().await;
+        assert!(sound, "{text}");
+    }
+}
+
+/// A service, its database and its warehouse.
+pub struct Stage {
+    pub server: Server,
+    pub active: Peek,
+    pub warehouse: Peek,
+}
+
+impl Stage {
+    /// Started, on empty databases.
+    pub async fn start(active: Kind, warehouse: Kind) -> Self {
+        Self::on(active, Peek::new(warehouse).await).await
+    }
+
+    /// Started on an empty database, with this warehouse.
+    pub async fn on(active: Kind, warehouse: Peek) -> Self {
+        let active = Peek::new(active).await;
+        let server = service(&active, &warehouse).start().await;
+        Self {
+            server,
+            active,
+            warehouse,
+        }
+    }
+
+    pub async fn clients(&self) -> Clients {
+        self.server.clients().await
+    }
+
+    /// Ends the service and starts it again, so that its memory is empty.
+    pub async fn restart(&mut self) {
+        self.server.signal("TERM");
+        self.server.ended().await;
+        self.server = self.server.again().start().await;
+    }
+
+    /// Waits until everything up to `id` is archived.
+    pub async fn archived(&self, id: i64) {
+        archived(&mut self.clients().await, id).await;
+    }
+
+    /// Waits until the archiver has a problem; what it is.
+    pub async fn problem(&self) -> String {
+        let mut clients = self.clients().await;
+        eventually(async || {
+            let status = status(&mut clients).await;
+            let stopped = status.stopped_consumers.into_iter();
+            let mut archivers = stopped.filter(|one| one.component == "ARCHIVER");
+            archivers.next().map(|one| one.problem).ok_or("no problem")
+        })
+        .await
+    }
+}
+
+/// A service on `active` that archives into `warehouse`, to start.
+pub fn service(active: &Peek, warehouse: &Peek) -> Builder {
+    Server::builder()
+        .on(&active.url)
+        .arg(format!("--archive-url={}", warehouse.url))
+        // A lease of a killed service lapses soon.
+        .arg("--stream-session-beat=100ms")
+        .arg("--stream-session-lapse=300ms")
+}
+
+/// Waits until everything up to `id` is archived.
+pub async fn archived(clients: &mut Clients, id: i64) {
+    eventually(async || match status(clients).await.archived_id {
+        at if at >= id => Ok(()),
+        at => Err(at),
+    })
+    .await;
+}
+
+/// Stamps a function for each pair of databases.
+macro_rules! each_pair {
+    ($($function:ident),* $(,)?) => { $(
+        mod $function {
+            use super::super::stage::Kind::{Postgres, Sqlite};
+
+            #[tokio::test]
+            async fn sqlite_to_sqlite() {
+                super::$function(Sqlite, Sqlite).await;
+            }
+
+            #[tokio::test]
+            async fn sqlite_to_postgres() {
+                super::$function(Sqlite, Postgres).await;
+            }
+
+            #[tokio::test]
+            async fn postgres_to_sqlite() {
+                super::$function(Postgres, Sqlite).await;
+            }
+
+            #[tokio::test]
+            async fn postgres_to_postgres() {
+                super::$function(Postgres, Postgres).await;
+            }
+        }
+    )* };
+}
+pub(super) use each_pair;
