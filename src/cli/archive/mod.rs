@@ -26,7 +26,6 @@ use crate::{
 #[derive(Debug, clap::Args)]
 #[command(
     args_conflicts_with_subcommands = true,
-    subcommand_negates_reqs = true,
     after_help = help(concat!(
         "  eventstream archive --from grpc://10.0.0.5:50051 --to postgres://dwh@db/events\n",
         "  eventstream archive verify --to sqlite:/var/lib/history.db",
@@ -87,7 +86,7 @@ struct Destination {
         env = "EVENTSTREAM_ARCHIVE_URL",
         hide_env_values = true
     )]
-    to: String,
+    to: Option<String>,
     /// Table of the history
     #[arg(long, value_name = "NAME", default_value = WarehouseOptions::TABLE)]
     table: String,
@@ -102,7 +101,12 @@ impl Destination {
     fn warehouse(&self) -> Result<Arc<dyn Warehouse>, Failure> {
         // Its text may hold a password, so it is not shown.
         let wrong = |what: &str, rule: String| Failure::Usage(format!("{what}: the text {rule}"));
-        let place = config::place(&self.to).map_err(|rule| wrong("--to", rule))?;
+        let to = self.to.as_deref().ok_or_else(|| {
+            Failure::Usage(
+                "--to names the warehouse, sqlite:PATH or postgres://HOST/DATABASE".into(),
+            )
+        })?;
+        let place = config::place(to).map_err(|rule| wrong("--to", rule))?;
         let table = config::table_name(&self.table).map_err(|rule| wrong("--table", rule))?;
         let options = WarehouseOptions {
             table,
