@@ -332,7 +332,7 @@ impl PostgresStore {
                 .fetch_one(&mut *tx)
                 .await?;
             // Later than the positions: an id that is drawn meanwhile is below it.
-            let head = self.read_head(&mut tx).await?;
+            let head = self.read_head(&mut tx, known.get()).await?;
             let saved = row.get::<Option<i64>, _>("frontier").unwrap_or(0);
             let position = row.get::<Option<i64>, _>("position").unwrap_or(0);
             let highest = known.get().max(saved).max(position);
