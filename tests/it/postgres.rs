@@ -5,6 +5,8 @@ mod cases;
 mod cluster;
 mod contract;
 mod load;
+mod pooler;
+mod privileges;
 mod replicas;
 mod restarts;
 mod stage;

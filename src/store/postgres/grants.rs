@@ -128,12 +128,18 @@ impl PostgresStore {
 impl Granted {
     fn text(&self) -> String {
         let mut lines = vec![
-            format!("-- The role of the service; replace {SERVICE} by its name. The tables are made by"),
-            "-- their owner: run `eventstream migrate` as that role first, and after each update.".into(),
+            format!(
+                "-- The role of the service; replace {SERVICE} by its name. The tables are made by"
+            ),
+            "-- their owner: run `eventstream migrate` as that role first, and after each update."
+                .into(),
             format!("GRANT USAGE ON SCHEMA {} TO {SERVICE};", self.schema),
         ];
         for (table, (_, privileges)) in self.tables.iter().zip(TABLES) {
-            lines.push(format!("GRANT {} ON {table} TO {SERVICE};", privileges.join(", ")));
+            lines.push(format!(
+                "GRANT {} ON {table} TO {SERVICE};",
+                privileges.join(", ")
+            ));
         }
         let sequences = [&self.queue_sequence, &self.consumers_sequence];
         for sequence in sequences.into_iter().flatten() {
@@ -144,7 +150,8 @@ impl Granted {
             "-- Optional: lets `eventstream status` show who holds events back.".into(),
             format!("-- GRANT pg_monitor TO {SERVICE};"),
             String::new(),
-            "-- A role that inserts events in its own transactions; replace producer by its name.".into(),
+            "-- A role that inserts events in its own transactions; replace producer by its name."
+                .into(),
             format!("GRANT USAGE ON SCHEMA {} TO {PRODUCER};", self.schema),
             format!("GRANT INSERT ON {} TO {PRODUCER};", self.tables[0]),
         ]);

@@ -27,9 +27,9 @@ impl Head {
     /// to be given out, should the table be the source and without a row.
     pub(super) fn sql(&self, stream: &str, empty: &str) -> String {
         match self {
-            Self::Sequence(name) => format!(
-                "SELECT last_value - CASE WHEN is_called THEN 0 ELSE 1 END FROM {name}"
-            ),
+            Self::Sequence(name) => {
+                format!("SELECT last_value - CASE WHEN is_called THEN 0 ELSE 1 END FROM {name}")
+            }
             Self::LastValue(name) => {
                 let name = name.replace('\'', "''");
                 format!("SELECT coalesce(pg_sequence_last_value('{name}'::regclass), 0)")

@@ -256,7 +256,10 @@ async fn choose_head(connection: &mut PgConnection, sequence: &str) -> Result<He
         format!("run GRANT USAGE ON SEQUENCE {sequence} TO {role}")
     };
     if !row.get::<bool, _>("may_draw") {
-        tracing::warn!(remedy = remedy(), "the role may draw no ids: AddEvent will fail");
+        tracing::warn!(
+            remedy = remedy(),
+            "the role may draw no ids: AddEvent will fail"
+        );
     }
     if row.get("may_read") {
         return Ok(Head::Sequence(sequence.to_owned()));

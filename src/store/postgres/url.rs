@@ -141,7 +141,10 @@ mod tests {
         for (query, word) in [
             ("sslmod=require", "parameter sslmod,"),
             ("connect_timeout=3", "parameter connect_timeout,"),
-            ("target_session_attrs=read-write", "parameter target_session_attrs,"),
+            (
+                "target_session_attrs=read-write",
+                "parameter target_session_attrs,",
+            ),
             ("Hunter2@h/d", "in a password"),
             ("sslmode=on", "none of disable"),
             ("sslmode=allow", "use prefer"),

@@ -96,6 +96,11 @@ impl Cluster {
         self.control(&["--log", &log, "start"]);
     }
 
+    /// Where its socket is.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Starts a standby of it; the URL of a database there.
     pub fn standby(&self) -> String {
         let (dir, copy) = (self.path(""), self.path("standby"));
@@ -170,10 +175,10 @@ impl Drop for Cluster {
     }
 }
 
-const OWNER: &str = "postgres";
+pub const OWNER: &str = "postgres";
 
 /// PostgreSQL refuses to run as root.
-fn unprivileged() -> Vec<String> {
+pub fn unprivileged() -> Vec<String> {
     let output = Command::new("id").arg("-u").output().expect("id is there");
     if output.stdout.trim_ascii() != b"0" {
         return vec!["env".to_owned()];
@@ -213,6 +218,7 @@ fn version(bin: &Path) -> u32 {
 }
 
 /// A database for one test.
+#[derive(Clone)]
 pub struct Database {
     pub url: String,
     pub name: String,
@@ -222,6 +228,14 @@ impl Database {
     /// A service on it, to start.
     pub fn server(&self) -> Builder {
         Server::builder().on(&self.url)
+    }
+
+    /// The same database for another role.
+    pub fn of(&self, role: &str) -> Self {
+        Self {
+            url: self.url.replace("postgres@", &format!("{role}@")),
+            name: self.name.clone(),
+        }
     }
 
     /// A session of an application.
