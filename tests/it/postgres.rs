@@ -4,6 +4,7 @@
 mod cases;
 mod cluster;
 mod contract;
+mod failover;
 mod load;
 mod pooler;
 mod privileges;
@@ -11,5 +12,7 @@ mod replicas;
 mod restarts;
 mod stage;
 mod text;
+mod tls;
+mod troubles;
 
 pub use cluster::{Cluster, Database};

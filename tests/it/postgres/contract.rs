@@ -9,7 +9,7 @@ use super::{
 use crate::{
     calls::{ids, poll, poll_of, refused, seek, status},
     round_trip::register,
-    server::{Clients, Server},
+    server::Clients,
 };
 
 /// The tables as the original makes them.
@@ -185,12 +185,11 @@ async fn gap_above_deleted_rows_is_no_hole() {
 
 #[tokio::test]
 async fn case_14_standby_is_refused() {
-    let cluster = Cluster::start();
-    let url = cluster.standby();
-    let (code, log) = Server::builder().on(&url).refused().await;
+    let primary = Cluster::start();
+    let standby = Cluster::standby_of(&primary);
+    let (code, log) = standby.existing("postgres").server().refused().await;
     assert_eq!(code, Some(1), "{log}");
     assert!(log.contains("standby") && log.contains("primary"), "{log}");
-    cluster.stop_standby();
 }
 
 #[tokio::test]
