@@ -71,6 +71,10 @@ impl Connections {
 
     /// Makes new connections to whatever server answers now.
     pub(super) async fn reopen(&self) -> Result<(), Error> {
+        // Nobody shall find out by a connection that is dead, or that leads to a
+        // server that is primary no more: until there are new ones, calls fail
+        // before anything is sent.
+        self.live().retire();
         let fresh = Live::open(&self.options).await?;
         let identity = fresh.identity.clone();
         let stale = {
@@ -170,6 +174,12 @@ impl Live {
                 ),
             },
         }
+    }
+
+    /// No connection is given out any more; those that are in use go on.
+    fn retire(&self) {
+        drop(self.read.close());
+        drop(self.write.close());
     }
 
     async fn close(&self) {
@@ -283,12 +293,20 @@ fn remedy(error: &sqlx::Error) -> &'static str {
         Some("08P01") if error.to_string().contains("startup parameter: options") => {
             "; a pooler takes no options, take them out of db.url"
         }
+        None if is_missing_file(error) => {
+            "; the socket, sslrootcert, sslcert or sslkey of db.url is not there or may not be read"
+        }
         _ if error.to_string().contains("certificate") => {
             "; with sslmode=verify-ca or verify-full the server's certificate must come from the \
              authority in sslrootcert, and with verify-full name the host of db.url"
         }
         _ => "",
     }
+}
+
+fn is_missing_file(error: &sqlx::Error) -> bool {
+    use std::io::ErrorKind::{NotFound, PermissionDenied};
+    matches!(error, sqlx::Error::Io(error) if matches!(error.kind(), NotFound | PermissionDenied))
 }
 
 /// States what every statement relies on, whatever the server's defaults are.
@@ -405,13 +423,20 @@ pub(super) fn commit_failed(error: &sqlx::Error) -> Error {
     let effect = match state.as_deref() {
         Some("40003") => Effect::Unknown,
         Some(state) if !ends_connection(state) => Effect::None,
-        // No connection was had, so nothing was sent.
-        None if matches!(error, sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed) => {
-            Effect::None
-        }
+        None if is_unsent(error) => Effect::None,
         _ => Effect::Unknown,
     };
     classify(error, effect)
+}
+
+/// Whether no connection was had, or it was closed before everything was
+/// written: the end of the message, which makes it count, comes last.
+fn is_unsent(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => true,
+        sqlx::Error::Io(error) => error.kind() == std::io::ErrorKind::BrokenPipe,
+        _ => false,
+    }
 }
 
 /// Connection exceptions, shutdown, crash, start-up, and a server that became
@@ -513,6 +538,11 @@ mod tests {
             (answer("08006"), ("lost", Effect::None), Effect::Unknown),
             (answer("25006"), ("lost", Effect::None), Effect::Unknown),
             (cut(), ("lost", Effect::None), Effect::Unknown),
+            (
+                sqlx::Error::Io(std::io::ErrorKind::BrokenPipe.into()),
+                ("lost", Effect::None),
+                Effect::None,
+            ),
             (
                 sqlx::Error::PoolTimedOut,
                 ("unavailable", Effect::None),

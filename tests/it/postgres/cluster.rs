@@ -43,6 +43,7 @@ const KEEPER: &str = r#"
             max_prepared_transactions = 20
             shared_buffers = 32MB
             fsync = off
+            wal_log_hints = on
             autovacuum = off
 END
     fi

@@ -373,7 +373,7 @@ async fn full_disk_refuses_adds_and_nothing_else() {
     };
     assert_without_effect(&refusal);
     stage.until_logged("No space left").await;
-    let polled = poll(&mut stage.clients, poll_of("SHOP")).await;
+    let polled = poll(&mut stage.clients, poll_of("LIVE")).await;
     assert_eq!(polled.events[0].id, first, "reads go on");
     std::fs::remove_file(filler).expect("removed");
     added.push(eventually(async || try_add(&stage.clients, "2").await).await);
