@@ -81,7 +81,7 @@ impl PostgresStore {
     /// When the server cannot be reached or is none that can be served.
     pub async fn open(options: PostgresOptions) -> Result<Self, Error> {
         let store = Self::connect(options).await?;
-        store.note_head(store.prepare_schema().await?);
+        store.prepare().await?;
         Ok(store)
     }
 
@@ -164,13 +164,21 @@ impl PostgresStore {
         self.with_shared(|shared| shared.head.clone())
     }
 
-    fn note_head(&self, head: Head) {
+    /// Makes or checks the tables and forgets what was known of them.
+    async fn prepare(&self) -> Result<(), Error> {
+        let head = self.prepare_schema().await?;
+        let low_end = LowEnd {
+            witness: self.saved_witness().await?,
+            ..LowEnd::default()
+        };
         self.with_shared(|shared| {
             *shared = Shared {
                 head,
-                ..Shared::default()
+                low_end,
+                settled: 0,
             };
         });
+        Ok(())
     }
 
     fn with_shared<T>(&self, work: impl FnOnce(&mut Shared) -> T) -> T {
@@ -273,8 +281,7 @@ impl Store for PostgresStore {
 
     async fn reconnect(&self) -> Result<(), Error> {
         self.connections.reopen().await?;
-        self.note_head(self.prepare_schema().await?);
-        Ok(())
+        self.prepare().await
     }
 
     async fn close(&self) {

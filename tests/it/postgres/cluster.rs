@@ -234,7 +234,10 @@ impl Door {
     pub fn database(&self, name: &str) -> Database {
         let dir = self.0.path().join("current");
         Database {
-            url: format!("postgres://postgres@localhost/{name}?host={}", dir.display()),
+            url: format!(
+                "postgres://postgres@localhost/{name}?host={}",
+                dir.display()
+            ),
             name: name.to_owned(),
         }
     }

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     calls::{ids, poll, poll_of, refused, seek, status},
     round_trip::register,
-    server::Clients,
+    server::{Clients, Server},
 };
 
 /// The tables as the original makes them.
@@ -149,6 +149,74 @@ async fn deletes_of_somebody_else_are_noticed() {
     assert_eq!(status(&mut clients).await.discarded_to_id, added[3]);
     seek(&mut clients, "SHOP", added[3]).await.expect("sought");
     assert_eq!(poll_one(&mut clients, added[3]).await, added[4..5]);
+}
+
+/// Six events of which SHOP has had two and LATE one.
+async fn two_behind(database: &Database) -> (Server, Vec<i64>) {
+    let server = database.server().start().await;
+    let mut clients = server.clients().await;
+    register(&mut clients, "SHOP").await;
+    register(&mut clients, "LATE").await;
+    let mut application = database.session().await;
+    let mut added = Vec::new();
+    for _ in 0..6 {
+        added.push(insert(&mut application).await);
+    }
+    assert_eq!(poll_one(&mut clients, added[1]).await, added[2..3]);
+    let mut request = poll_of("LATE");
+    request.last_id = Some(added[0]);
+    assert_eq!(ids(&poll(&mut clients, request).await.events), added[1..]);
+    (server, added)
+}
+
+async fn polled(clients: &mut Clients, component: &str) -> Result<Vec<i64>, tonic::Status> {
+    let polled = clients.poll.poll_events(poll_of(component)).await?;
+    Ok(ids(&polled.into_inner().events))
+}
+
+#[tokio::test]
+async fn deletes_while_no_service_runs_are_noticed() {
+    let database = Cluster::shared().database().await;
+    let (mut server, added) = two_behind(&database).await;
+    server.signal("KILL");
+    server.ended().await;
+    // What both have had may go.
+    database.run("DELETE FROM evt_queue WHERE id <= 1").await;
+    let mut server = server.again().start().await;
+    let mut clients = server.clients().await;
+    assert_eq!(
+        polled(&mut clients, "LATE").await.expect("polled"),
+        added[1..]
+    );
+    server.signal("KILL");
+    server.ended().await;
+    database.run("DELETE FROM evt_queue WHERE id <= 4").await;
+    let mut server = server.again().start().await;
+    let mut clients = server.clients().await;
+    // SHOP has had more meanwhile, as it says before anybody looks.
+    crate::calls::ack(&mut clients, "SHOP", added[4], None)
+        .await
+        .expect("acknowledged");
+    server.signal("KILL");
+    server.ended().await;
+    let server = server.again().start().await;
+    let mut clients = server.clients().await;
+    refused(
+        polled(&mut clients, "LATE").await,
+        Code::OutOfRange,
+        "DISCARDED",
+    );
+    assert_eq!(
+        polled(&mut clients, "SHOP").await.expect("polled"),
+        added[5..]
+    );
+    seek(&mut clients, "LATE", added[3]).await.expect("sought");
+    let server = server.crash_and_restart().await;
+    let mut clients = server.clients().await;
+    assert_eq!(
+        polled(&mut clients, "LATE").await.expect("polled"),
+        added[4..]
+    );
 }
 
 #[tokio::test]

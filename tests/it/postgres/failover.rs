@@ -128,7 +128,10 @@ async fn failover_to_a_standby_that_has_everything() {
     pair.stage.database.run("COMMIT PREPARED 'kept'").await;
     pair.stage.expect(&[held, after]).await;
     let status = pair.stage.status().await;
-    assert!(status.problem.is_empty() && status.stopped_consumers.is_empty(), "{status:?}");
+    assert!(
+        status.problem.is_empty() && status.stopped_consumers.is_empty(),
+        "{status:?}"
+    );
 }
 
 #[tokio::test]
@@ -173,13 +176,26 @@ async fn old_primary_that_comes_back_as_a_standby_is_refused() {
     // It left the common way and is wound back to it.
     pair.primary.start_again();
     pair.primary.stop("fast");
-    let from = format!("host={} user=postgres dbname=postgres", pair.standby.dir().display());
+    let from = format!(
+        "host={} user=postgres dbname=postgres",
+        pair.standby.dir().display()
+    );
     let data = pair.primary.path("data");
     pair.primary.program(
         "pg_rewind",
-        &["-D", &data, "--source-server", &from, "--write-recovery-conf", "--no-sync"],
+        &[
+            "-D",
+            &data,
+            "--source-server",
+            &from,
+            "--write-recovery-conf",
+            "--no-sync",
+        ],
     );
-    let own = format!("unix_socket_directories = '{}'", pair.primary.dir().display());
+    let own = format!(
+        "unix_socket_directories = '{}'",
+        pair.primary.dir().display()
+    );
     pair.primary.configure(&own);
     pair.primary.start_again();
     pair.door.lead_to(&pair.primary);
@@ -242,7 +258,9 @@ async fn older_copy_of_the_queue_stops_who_is_above_it_by_name() {
         panic!("one is above the head: {status:?}");
     };
     assert_eq!(stopped.component, "SHOP");
-    seek(&mut stage.clients, "SHOP", kept[1]).await.expect("sought");
+    seek(&mut stage.clients, "SHOP", kept[1])
+        .await
+        .expect("sought");
     assert_eq!(consumer(&mut stage.clients, "SHOP").await.position, kept[1]);
     stage.subscribe().await;
     let next = insert_many(&stage.database, 1).await;

@@ -158,7 +158,9 @@ async fn certificate_of_the_client_is_the_password() {
         secured.file("client.crt"),
         secured.file("client.key")
     );
-    let server = secured.by_tcp("tls_client", "localhost", &with_own).server();
+    let server = secured
+        .by_tcp("tls_client", "localhost", &with_own)
+        .server();
     let mut stage = Stage::with(secured.database.clone(), server).await;
     late_commit(&mut stage).await;
 }
@@ -183,6 +185,9 @@ async fn parameter_that_is_not_known_is_a_fault_of_the_configuration() {
     let output = program(&["check-config", "--db", url]).await;
     assert_eq!(output.status.code(), Some(2));
     let text = String::from_utf8(output.stderr).expect("text");
-    assert!(text.contains("sslmod,") && text.contains("sslrootcert"), "{text}");
+    assert!(
+        text.contains("sslmod,") && text.contains("sslrootcert"),
+        "{text}"
+    );
     assert!(!text.contains("hunter2"), "{text}");
 }

@@ -59,8 +59,8 @@ fn assert_without_effect(status: &Status) {
 const TERMINATE: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
     WHERE datname = current_database() AND application_name LIKE 'eventstream%'";
 
-/// Waits until somebody waits for a lock.
-async fn until_blocked(database: &Database) {
+/// Waits until this many sessions wait for a lock.
+async fn until_blocked(database: &Database, count: i64) {
     let mut session = database.session().await;
     eventually(async || {
         let waiting = "SELECT count(*) FROM pg_stat_activity
@@ -69,7 +69,11 @@ async fn until_blocked(database: &Database) {
             .fetch_one(&mut session)
             .await
             .expect("read");
-        if waiting > 0 { Ok(()) } else { Err("nobody waits") }
+        if waiting == count {
+            Ok(())
+        } else {
+            Err(waiting)
+        }
     })
     .await;
 }
@@ -133,15 +137,18 @@ async fn connections_killed_under_load_lose_and_repeat_nothing() {
     loop {
         let mut request = poll_of("SHOP");
         request.last_id = Some(last);
-        let polled = eventually(async || {
-            clients.clone().poll.poll_events(request.clone()).await
-        });
+        let polled = eventually(async || clients.clone().poll.poll_events(request.clone()).await);
         let polled = polled.await.into_inner();
         if polled.events.is_empty() {
             break;
         }
         last = polled.last_id;
-        found.extend(polled.events.into_iter().map(|event| (event.id, event.data_json)));
+        found.extend(
+            polled
+                .events
+                .into_iter()
+                .map(|event| (event.id, event.data_json)),
+        );
     }
     assert_eq!(found, stored);
 }
@@ -163,7 +170,10 @@ async fn password_that_changes_while_it_runs() {
     let mut stage = Stage::with(database, server).await;
     let first = add(&mut stage.clients, "T", "1").await;
     stage.expect(&[first]).await;
-    stage.database.run("ALTER ROLE guarded PASSWORD 'new'").await;
+    stage
+        .database
+        .run("ALTER ROLE guarded PASSWORD 'new'")
+        .await;
     // Connections that are there go on.
     let second = insert(&mut stage.database.session().await).await;
     stage.expect(&[second]).await;
@@ -171,7 +181,10 @@ async fn password_that_changes_while_it_runs() {
     stage.until_logged("password authentication failed").await;
     stage.until_away().await;
     assert_without_effect(&try_add(&stage.clients, "2").await.expect_err("away"));
-    stage.database.run("ALTER ROLE guarded PASSWORD 'old'").await;
+    stage
+        .database
+        .run("ALTER ROLE guarded PASSWORD 'old'")
+        .await;
     stage.recover().await;
     stage.expect(&[first, second]).await;
     let third = add(&mut stage.clients, "T", "3").await;
@@ -185,20 +198,32 @@ async fn server_that_takes_no_more_connections() {
     let role = format!("{name}_role");
     // The limit does not bind a superuser.
     database
-        .run(&format!("CREATE ROLE {role} LOGIN; ALTER DATABASE {name} OWNER TO {role}"))
+        .run(&format!(
+            "CREATE ROLE {role} LOGIN; ALTER DATABASE {name} OWNER TO {role}"
+        ))
         .await;
-    database.run(&format!("GRANT ALL ON SCHEMA public TO {role}")).await;
+    database
+        .run(&format!("GRANT ALL ON SCHEMA public TO {role}"))
+        .await;
     let server = database.of(&role).server();
     let mut stage = Stage::with(database, server).await;
     let first = insert(&mut stage.database.session().await).await;
     stage.expect(&[first]).await;
-    stage.database.run(&format!("ALTER ROLE {role} CONNECTION LIMIT 0")).await;
+    stage
+        .database
+        .run(&format!("ALTER ROLE {role} CONNECTION LIMIT 0"))
+        .await;
     stage.database.run(TERMINATE).await;
     stage.until_logged("too many connections").await;
     stage.until_away().await;
-    let refusal = try_add(&stage.clients, "1").await.expect_err("no connection");
+    let refusal = try_add(&stage.clients, "1")
+        .await
+        .expect_err("no connection");
     assert_without_effect(&refusal);
-    stage.database.run(&format!("ALTER ROLE {role} CONNECTION LIMIT -1")).await;
+    stage
+        .database
+        .run(&format!("ALTER ROLE {role} CONNECTION LIMIT -1"))
+        .await;
     stage.recover().await;
     stage.expect(&[first]).await;
 }
@@ -236,19 +261,33 @@ async fn lock_time_out_of_the_role_is_no_loss() {
     stage.expect(&[id]).await;
 }
 
+/// Takes `other` after somebody opened the gate.
+const DEADLOCK: &str = "CREATE TABLE other (n int);
+    CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        PERFORM pg_advisory_xact_lock_shared(5);
+        LOCK TABLE other;
+        RETURN NEW; END $$;
+    CREATE TRIGGER wait BEFORE INSERT ON evt_queue FOR EACH ROW EXECUTE FUNCTION wait()";
+
 #[tokio::test]
 async fn victim_of_a_deadlock_had_no_effect() {
     let database = Cluster::shared().database().await;
     let name = &database.name;
-    // The service looks for deadlocks early, the application never.
+    // Whoever waits last looks for deadlocks; the application never does.
     database
-        .run(&format!("ALTER DATABASE {name} SET deadlock_timeout = '20ms'"))
+        .run(&format!(
+            "ALTER DATABASE {name} SET deadlock_timeout = '20ms'"
+        ))
         .await;
-    let mut stage = Stage::on(database).await;
+    let server = database.server().arg("--db-statement-timeout=1m");
+    let mut stage = Stage::with(database, server).await;
+    stage.database.run(DEADLOCK).await;
+    let mut gate = stage.database.session().await;
+    run(&mut gate, "SELECT pg_advisory_lock(5)").await;
     let mut application = stage.transaction().await;
     run(
         &mut application,
-        "SET LOCAL deadlock_timeout = '1h'; LOCK TABLE evt_queue IN EXCLUSIVE MODE",
+        "SET LOCAL deadlock_timeout = '1h'; LOCK TABLE other",
     )
     .await;
     let clients = stage.clients.clone();
@@ -256,18 +295,20 @@ async fn victim_of_a_deadlock_had_no_effect() {
         let added = clients.clone().generate.add_event(request("1", 7)).await;
         added.map(drop)
     });
-    // It has claimed its request id and waits for the table.
-    until_blocked(&stage.database).await;
-    let id = uuid::Uuid::from_u128(7);
-    run(
-        &mut application,
-        &format!(
+    // It has claimed its request id and waits for the gate.
+    until_blocked(&stage.database, 1).await;
+    let claimed = tokio::spawn(async move {
+        let id = uuid::Uuid::from_u128(7);
+        let sql = format!(
             "INSERT INTO evt_requests VALUES ('evt_queue', 'local', '{id}', '', '', 0); ROLLBACK"
-        ),
-    )
-    .await;
+        );
+        run(&mut application, &sql).await;
+    });
+    until_blocked(&stage.database, 2).await;
+    run(&mut gate, "SELECT pg_advisory_unlock(5)").await;
     let refusal = adding.await.expect("answered").expect_err("the victim");
     assert_without_effect(&refusal);
+    claimed.await.expect("the other one goes on");
     stage.until_logged("deadlock").await;
     let added = stage.clients.generate.add_event(request("1", 7)).await;
     let id = added.expect("added").into_inner().id;
@@ -279,7 +320,9 @@ async fn idle_connections_are_kept_whatever_the_server_thinks_of_them() {
     let database = Cluster::shared().database().await;
     let name = &database.name;
     database
-        .run(&format!("ALTER DATABASE {name} SET idle_session_timeout = '50ms'"))
+        .run(&format!(
+            "ALTER DATABASE {name} SET idle_session_timeout = '50ms'"
+        ))
         .await;
     let mut stage = Stage::on(database).await;
     let mut idle = stage.database.session().await;
@@ -299,7 +342,11 @@ async fn idle_connections_are_kept_whatever_the_server_thinks_of_them() {
     stage.expect(&[id]).await;
     poll(&mut stage.clients, poll_of("LIVE")).await;
     let lost = |line: &String| line.contains("database was lost");
-    assert!(!stage.server.log().iter().any(lost), "{:?}", stage.server.log());
+    assert!(
+        !stage.server.log().iter().any(lost),
+        "{:?}",
+        stage.server.log()
+    );
 }
 
 /// A file system of some megabytes, for a tablespace.
@@ -353,9 +400,15 @@ async fn full_disk_refuses_adds_and_nothing_else() {
     let space = disk.0.path().join("space");
     stage
         .database
-        .run(&format!("CREATE TABLESPACE small LOCATION '{}'", space.display()))
+        .run(&format!(
+            "CREATE TABLESPACE small LOCATION '{}'",
+            space.display()
+        ))
         .await;
-    stage.database.run("ALTER TABLE evt_queue SET TABLESPACE small").await;
+    stage
+        .database
+        .run("ALTER TABLE evt_queue SET TABLESPACE small")
+        .await;
     let first = add(&mut stage.clients, "T", "1").await;
     stage.expect(&[first]).await;
     let filler = disk.fill();
