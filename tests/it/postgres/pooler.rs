@@ -45,7 +45,7 @@ impl Pooler {
         }
         let file = dir.path().join("pgbouncer.ini");
         write_settings(&file, &dir, settings);
-        words.extend(["pgbouncer".to_owned(), file.display().to_string()]);
+        words.extend([program(), file.display().to_string()]);
         let mut keeper = Command::new("bash")
             .args(["-c", KEEPER, "keeper"])
             .args(words)
@@ -82,6 +82,13 @@ impl Pooler {
             name: database.name.clone(),
         }
     }
+}
+
+/// Debian has it where the PATH of an ordinary user does not lead.
+fn program() -> String {
+    let debian = "/usr/sbin/pgbouncer";
+    let found = std::path::Path::new(debian).exists();
+    if found { debian } else { "pgbouncer" }.to_owned()
 }
 
 fn write_settings(file: &PathBuf, dir: &TempDir, settings: &str) {
