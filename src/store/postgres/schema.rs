@@ -312,10 +312,6 @@ fn is_denied(error: &sqlx::Error) -> bool {
 
 /// What must be true of the queue's table and sequence.
 #[derive(Debug, Clone)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "one per question to the catalogue"
-)]
 struct TableContract {
     table: String,
     kind: String,
