@@ -27,6 +27,11 @@ pub(super) const SQLITE: &[Step] = &[
         name: "service_tables",
         sql: include_str!("../../migrations/active/sqlite/0002_service_tables.sql"),
     },
+    Step {
+        version: 3,
+        name: "skips_and_late_ids",
+        sql: include_str!("../../migrations/active/sqlite/0003_skips_and_late_ids.sql"),
+    },
 ];
 
 /// The active database's steps for PostgreSQL.
@@ -40,6 +45,11 @@ pub(super) const POSTGRES: &[Step] = &[
         version: 2,
         name: "service_tables",
         sql: include_str!("../../migrations/active/postgres/0002_service_tables.sql"),
+    },
+    Step {
+        version: 3,
+        name: "skips_and_late_ids",
+        sql: include_str!("../../migrations/active/postgres/0003_skips_and_late_ids.sql"),
     },
     Step {
         version: 4,

@@ -10,6 +10,8 @@ mod pooler;
 mod privileges;
 mod replicas;
 mod restarts;
+mod sentinel;
+mod skip;
 mod stage;
 mod text;
 mod tls;

@@ -8,7 +8,7 @@
 
 use std::{
     fmt::Write as _,
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -17,7 +17,7 @@ use sqlx::{
     pool::PoolConnection,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use super::{PostgresOptions, pooler};
@@ -28,6 +28,16 @@ use crate::store::{Effect, Error};
 pub(super) struct Connections {
     options: Arc<PostgresOptions>,
     current: RwLock<Live>,
+    /// What the writer of events left. In no pool: that would ask it for a sign
+    /// of life after each commit, a second round trip.
+    spare: Mutex<Option<Spare>>,
+}
+
+#[derive(Debug)]
+struct Spare {
+    connection: PgConnection,
+    generation: u64,
+    since: Instant,
 }
 
 #[derive(Debug, Clone)]
@@ -37,6 +47,8 @@ struct Live {
     identity: Identity,
     /// Why the pools could not use a connection that they made.
     unusable: Arc<Mutex<Option<String>>>,
+    /// Counts the reconnects.
+    generation: u64,
 }
 
 /// Which server this is, and on which of its timelines.
@@ -66,6 +78,7 @@ impl Connections {
         Ok(Self {
             options,
             current: RwLock::new(live),
+            spare: Mutex::default(),
         })
     }
 
@@ -75,12 +88,15 @@ impl Connections {
         // server that is primary no more: until there are new ones, calls fail
         // before anything is sent.
         self.live().retire();
-        let fresh = Live::open(&self.options).await?;
+        drop(self.spare().take());
+        let mut fresh = Live::open(&self.options).await?;
         let identity = fresh.identity.clone();
         let stale = {
             let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+            fresh.generation = current.generation + 1;
             std::mem::replace(&mut *current, fresh)
         };
+        drop(self.spare().take());
         if stale.identity != identity {
             tracing::error!(before = ?stale.identity, now = ?identity,
                 "another server or timeline answers: commits of before may be missing there");
@@ -92,6 +108,12 @@ impl Connections {
 
     pub(super) async fn close(&self) {
         self.live().close().await;
+        let spare = self.spare().take();
+        if let Some(spare) = spare
+            && let Err(error) = spare.connection.close().await
+        {
+            tracing::debug!(%error, "closing the writer's connection");
+        }
     }
 
     pub(super) async fn begin(&self) -> Result<WriteTx, Error> {
@@ -107,6 +129,23 @@ impl Connections {
         connection.map_err(|error| live.explain(&error))
     }
 
+    /// A connection for adding events in one statement.
+    pub(super) async fn writer(&self) -> Result<Writer<'_>, Error> {
+        let generation = self.live().generation;
+        let spare = self.spare().take();
+        let usable =
+            |spare: &Spare| spare.generation == generation && spare.since.elapsed() < IDLE_TIMEOUT;
+        let connection = match spare.filter(usable) {
+            Some(spare) => spare.connection,
+            None => self.apart().await?.0,
+        };
+        Ok(Writer {
+            connections: self,
+            connection,
+            generation,
+        })
+    }
+
     /// A connection for reading.
     pub(super) async fn read(&self) -> Result<PoolConnection<Postgres>, Error> {
         let live = self.live();
@@ -119,8 +158,7 @@ impl Connections {
     pub(super) async fn apart(&self) -> Result<(PgConnection, String), Error> {
         let mut connection = connect_with(&self.options.url.connect_options()).await?;
         let mark = Uuid::new_v4().to_string();
-        pooler::set_mark(&mut connection, &mark).await?;
-        state(&mut connection, &self.options).await?;
+        state(&mut connection, &self.options, &mark).await?;
         if Identity::of(&mut connection).await? == self.live().identity {
             return Ok((connection, mark));
         }
@@ -128,6 +166,10 @@ impl Connections {
             effect: Effect::None,
             cause: ANOTHER_SERVER.into(),
         })
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Option<Spare>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn live(&self) -> Live {
@@ -142,7 +184,7 @@ impl Live {
     async fn open(options: &Arc<PostgresOptions>) -> Result<Self, Error> {
         // The pools would connect on demand and report a wrong password late.
         let mut first = pooler::examined(options).await?;
-        state(&mut first, options).await?;
+        state(&mut first, options, "first").await?;
         let identity = Identity::of(&mut first).await?;
         if let Err(error) = first.close().await {
             tracing::debug!(%error, "closing the first connection");
@@ -153,6 +195,7 @@ impl Live {
             read: pool(options, options.read_connections, &identity, &unusable),
             identity,
             unusable,
+            generation: 0,
         })
     }
 
@@ -223,7 +266,7 @@ async fn admit(
     options: &PostgresOptions,
     identity: &Identity,
 ) -> Result<(), Error> {
-    state(connection, options).await?;
+    state(connection, options, "pooled").await?;
     if Identity::of(connection).await? == *identity {
         return Ok(());
     }
@@ -309,19 +352,25 @@ fn is_missing_file(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Io(error) if matches!(error.kind(), NotFound | PermissionDenied))
 }
 
-/// States what every statement relies on, whatever the server's defaults are.
-async fn state(connection: &mut PgConnection, options: &PostgresOptions) -> Result<(), Error> {
-    let sql = AssertSqlSafe(session(options));
+/// States what every statement relies on, whatever the server's defaults are,
+/// and marks the session.
+async fn state(
+    connection: &mut PgConnection,
+    options: &PostgresOptions,
+    mark: &str,
+) -> Result<(), Error> {
+    let sql = AssertSqlSafe(session(options, mark));
     let stated = sqlx::raw_sql(sql).execute(connection).await;
     stated.map_err(|error| unavailable(&error))?;
     Ok(())
 }
 
 /// The statements of [`state`], in one message.
-fn session(options: &PostgresOptions) -> String {
+fn session(options: &PostgresOptions, mark: &str) -> String {
     let statement_timeout = options.statement_timeout.as_millis().to_string();
     let idle_transaction = IDLE_TRANSACTION_TIMEOUT.as_millis().to_string();
     let mut settings = vec![
+        (pooler::MARK, mark),
         // A snapshot per statement: the frontier's proof rests on it.
         ("default_transaction_isolation", "read committed"),
         ("default_transaction_read_only", "off"),
@@ -333,12 +382,15 @@ fn session(options: &PostgresOptions) -> String {
         ("statement_timeout", &statement_timeout),
         ("idle_in_transaction_session_timeout", &idle_transaction),
         // Each statement has its index; without statistics the planner would
-        // rather sort the whole table once it plans for unknown parameters.
+        // rather sort the whole table when it plans for unknown parameters.
         ("enable_seqscan", "off"),
         ("enable_bitmapscan", "off"),
         ("enable_hashjoin", "off"),
         ("enable_mergejoin", "off"),
         ("jit", "off"),
+        // Those plans are the same whatever the parameters, and to make one
+        // costs several times what it takes to run it.
+        ("plan_cache_mode", "force_generic_plan"),
     ];
     if let Some(schema) = &options.schema {
         settings.push(("search_path", schema));
@@ -354,6 +406,38 @@ fn session(options: &PostgresOptions) -> String {
          WHERE current_setting('idle_session_timeout', true) IS NOT NULL",
     );
     sql
+}
+
+/// The connection of the writer of events, in use. It is closed unless its
+/// statement ended well.
+pub(super) struct Writer<'a> {
+    connections: &'a Connections,
+    connection: PgConnection,
+    generation: u64,
+}
+
+impl Writer<'_> {
+    /// Leaves it to the next statement.
+    pub(super) fn keep(self) {
+        *self.connections.spare() = Some(Spare {
+            connection: self.connection,
+            generation: self.generation,
+            since: Instant::now(),
+        });
+    }
+}
+
+impl std::ops::Deref for Writer<'_> {
+    type Target = PgConnection;
+    fn deref(&self) -> &PgConnection {
+        &self.connection
+    }
+}
+
+impl std::ops::DerefMut for Writer<'_> {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.connection
+    }
 }
 
 /// A write transaction; rolled back when dropped.

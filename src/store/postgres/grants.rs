@@ -8,7 +8,7 @@ use crate::store::Error;
 
 /// Tables and what the statements do to them: a table that a statement of this
 /// module's neighbours touches is here.
-const TABLES: [(&str, &[&str]); 8] = [
+const TABLES: [(&str, &[&str]); 11] = [
     ("evt_queue", &["SELECT", "INSERT"]),
     ("evt_consumers", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("evt_stream", &["SELECT", "UPDATE"]),
@@ -16,6 +16,9 @@ const TABLES: [(&str, &[&str]); 8] = [
     ("evt_sessions", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("evt_requests", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("evt_stopped", &["SELECT", "INSERT", "DELETE"]),
+    ("evt_skips", &["SELECT", "INSERT", "DELETE"]),
+    ("evt_late", &["SELECT", "INSERT", "DELETE"]),
+    ("evt_rewinds", &["SELECT", "INSERT", "UPDATE"]),
     ("evt_migrations", &["SELECT"]),
 ];
 

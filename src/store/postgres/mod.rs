@@ -12,6 +12,7 @@ mod discarded;
 mod floors;
 mod grants;
 mod head;
+mod late;
 mod pooler;
 mod queue;
 mod schema;
@@ -33,7 +34,8 @@ pub use self::url::PostgresUrl;
 use self::{connections::Connections, discarded::LowEnd, head::Head};
 use super::{
     Advance, Advanced, Append, Audit, Blocker, Bounds, Consumer, ConsumerPage, Effect, Error,
-    IdRuns, NewSession, Opening, Options, Page, Refusal, Span, Standing, Store, Tail,
+    IdRange, IdRuns, NewSession, Opening, Options, Page, Refusal, Rewound, Skip, Span, Standing,
+    Store, Tail,
 };
 use crate::event::{ConsumerKey, EventId, Moment};
 
@@ -277,6 +279,30 @@ impl Store for PostgresStore {
 
     async fn blockers(&self) -> Result<Vec<Blocker>, Error> {
         self.bounded(Effect::None, self.read_blockers()).await
+    }
+
+    async fn appeared(&self, ranges: &[IdRange], limit: usize) -> Result<Vec<EventId>, Error> {
+        self.bounded(Effect::None, self.read_appeared(ranges, limit))
+            .await
+    }
+
+    fn late_causes(&self) -> &'static str {
+        "an INSERT that names its id; nextval() in an earlier statement than the INSERT; a session \
+         that still uses a block of ids from when the sequence had a CACHE above 1; or setval() to \
+         a lower value"
+    }
+
+    async fn rewind(&self, late: &[EventId]) -> Result<Vec<Rewound>, Error> {
+        self.bounded(Effect::Unknown, self.rewind_consumers(late))
+            .await
+    }
+
+    async fn skip(&self, skip: &Skip) -> Result<(), Error> {
+        self.bounded(Effect::Unknown, self.insert_skip(skip)).await
+    }
+
+    async fn skips(&self) -> Result<Vec<Skip>, Error> {
+        self.bounded(Effect::None, self.read_skips()).await
     }
 
     async fn reconnect(&self) -> Result<(), Error> {

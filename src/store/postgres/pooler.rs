@@ -120,8 +120,7 @@ async fn read_mark(session: &mut PgConnection) -> Result<Option<String>, Error> 
     Ok(row.map_err(|error| unavailable(&error))?.get(0))
 }
 
-/// Marks a session as the one that `mark` names.
-pub(super) async fn set_mark(session: &mut PgConnection, mark: &str) -> Result<(), Error> {
+async fn set_mark(session: &mut PgConnection, mark: &str) -> Result<(), Error> {
     let sql = format!("SELECT set_config('{MARK}', '{mark}', false)");
     let set = sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(session);
     set.await.map_err(|error| unavailable(&error))?;

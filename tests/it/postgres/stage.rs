@@ -29,6 +29,15 @@ impl Stage {
         Self::with(database, server).await
     }
 
+    /// On a new database, with more arguments of `serve`.
+    pub async fn open_with(args: &[&str]) -> Self {
+        let database = Cluster::shared().database().await;
+        let server = args
+            .iter()
+            .fold(database.server(), |server, &arg| server.arg(arg));
+        Self::with(database, server).await
+    }
+
     /// With a service that reaches the database in its own way.
     pub async fn with(database: Database, server: Builder) -> Self {
         let server = server.start().await;
