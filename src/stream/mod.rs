@@ -33,6 +33,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use self::{
+    consumers::Shown, positions::Positions, sessions::Sessions, tailer::TailerHandle,
+    writer::Writer,
+};
 pub use self::{
     consumers::{ConsumerState, Status},
     delivery::{Delivery, Group, PushLimits, Started},
@@ -44,7 +48,6 @@ pub use self::{
     subscription::Subscription,
     tailer::{DatabaseState, PollIntervals, jittered},
 };
-use self::{positions::Positions, sessions::Sessions, tailer::TailerHandle, writer::Writer};
 use crate::{
     error::Error,
     event::{ConsumerKey, EventId, NewEvent, StartAt, User},
@@ -74,7 +77,7 @@ pub struct Settings {
 }
 
 /// The stream. Cloning shares it.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct EventStream {
     engine: Arc<Engine>,
 }
@@ -89,6 +92,7 @@ struct Engine {
     sessions: Arc<Sessions>,
     settings: Settings,
     subscriptions: Arc<Semaphore>,
+    shown: Shown,
     open_streams: watch::Sender<usize>,
     draining: CancellationToken,
 }
@@ -146,6 +150,7 @@ impl EventStream {
             positions,
             sessions,
             settings,
+            shown: Shown::default(),
             subscriptions: Arc::new(Semaphore::new(settings.max_subscriptions)),
             open_streams: watch::Sender::new(0),
             draining,
@@ -253,6 +258,17 @@ impl Engine {
                 let frontier = self.hub.tip().frontier;
                 Ok(first.map_or(frontier, |first| first.previous().min(frontier)))
             }
+        }
+    }
+
+    /// What came of putting a consumer at a place; `None` if the discarder has
+    /// passed it meanwhile, so that it is to be looked up again.
+    async fn unless_passed<T>(&self, put: Result<T, store::Error>) -> Result<Option<T>, Error> {
+        match put {
+            Ok(put) => Ok(Some(put)),
+            // Another replica may have proven more than this one.
+            Err(store::Error::Discarded(to)) => self.ensure_settled(to).await.map(|()| None),
+            Err(error) => Err(self.tailer.failed(error)),
         }
     }
 

@@ -5,6 +5,8 @@
 //! what failed, and stops at the end of a tick. A chore that is switched off
 //! has no driver, and so costs no query.
 
+mod discarder;
+mod expiry;
 mod lease;
 
 use std::time::Duration;
@@ -14,6 +16,10 @@ use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use self::lease::Keeper;
+pub use self::{
+    discarder::{Discarder, Discarding},
+    expiry::{Expirer, ExpiryRule},
+};
 use crate::{
     error::Error,
     lifecycle::Tasks,

@@ -40,7 +40,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("http", &["lifecycle", "limits", "telemetry"]),
-    ("config", &["limits", "listen", "store", "telemetry"]),
+    (
+        "config",
+        &["limits", "listen", "store", "telemetry", "upkeep"],
+    ),
     ("cli", &["limits", "proto"]),
 ];
 

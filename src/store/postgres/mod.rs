@@ -31,8 +31,8 @@ pub use self::url::PostgresUrl;
 use self::{connections::Connections, discarded::LowEnd};
 use super::{
     Advance, Advanced, Append, Audit, Blocker, Bounds, Claim, Claimed, Consumer, ConsumerPage,
-    Effect, Error, Fence, IdRuns, NewSession, Opening, Options, Page, Refusal, Span, Standing,
-    Store, Tail,
+    Discard, Discardable, Discarded, Effect, Error, Expired, Expiry, Fence, IdRuns, Lease,
+    NewSession, Opening, Options, Page, Refusal, Span, Standing, Store, Tail,
 };
 use crate::event::{ConsumerKey, EventId, Moment};
 
@@ -265,6 +265,25 @@ impl Store for PostgresStore {
 
     async fn release(&self, fence: Fence) -> Result<(), Error> {
         self.bounded(Effect::Unknown, self.release_lease(fence))
+            .await
+    }
+
+    async fn leases(&self) -> Result<Vec<Lease>, Error> {
+        self.bounded(Effect::None, self.read_leases()).await
+    }
+
+    async fn discardable(&self, archiving: bool) -> Result<Discardable, Error> {
+        self.bounded(Effect::None, self.read_discardable(archiving))
+            .await
+    }
+
+    async fn discard(&self, batch: &Discard) -> Result<Discarded, Error> {
+        self.bounded(Effect::Unknown, self.discard_batch(batch))
+            .await
+    }
+
+    async fn expire(&self, expiry: &Expiry<'_>) -> Result<Expired, Error> {
+        self.bounded(Effect::Unknown, self.expire_consumer(expiry))
             .await
     }
 

@@ -24,8 +24,9 @@ use uuid::Uuid;
 
 use self::connections::Connections;
 use super::{
-    Advance, Advanced, Append, Audit, Bounds, Claim, Claimed, Consumer, ConsumerPage, Effect,
-    Error, Fence, IdRuns, NewSession, Opening, Options, Page, Refusal, Span, Standing, Store, Tail,
+    Advance, Advanced, Append, Audit, Bounds, Claim, Claimed, Consumer, ConsumerPage, Discard,
+    Discardable, Discarded, Effect, Error, Expired, Expiry, Fence, IdRuns, Lease, NewSession,
+    Opening, Options, Page, Refusal, Span, Standing, Store, Tail,
 };
 use crate::event::{ConsumerKey, EventId, Moment};
 
@@ -220,6 +221,22 @@ impl Store for SqliteStore {
 
     async fn release(&self, fence: Fence) -> Result<(), Error> {
         self.release_lease(fence).await
+    }
+
+    async fn leases(&self) -> Result<Vec<Lease>, Error> {
+        self.read_leases().await
+    }
+
+    async fn discardable(&self, archiving: bool) -> Result<Discardable, Error> {
+        self.read_discardable(archiving).await
+    }
+
+    async fn discard(&self, batch: &Discard) -> Result<Discarded, Error> {
+        self.discard_batch(batch).await
+    }
+
+    async fn expire(&self, expiry: &Expiry<'_>) -> Result<Expired, Error> {
+        self.expire_consumer(expiry).await
     }
 
     async fn reconnect(&self) -> Result<(), Error> {
