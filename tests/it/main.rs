@@ -29,3 +29,4 @@ mod services;
 #[cfg(feature = "soak")]
 mod soak;
 mod store;
+mod upkeep;

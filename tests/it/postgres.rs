@@ -10,4 +10,4 @@ mod restarts;
 mod stage;
 mod text;
 
-pub use cluster::{Cluster, Database};
+pub use cluster::{Cluster, Database, insert, insert_row, run};
