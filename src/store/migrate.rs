@@ -28,6 +28,11 @@ pub(super) const SQLITE: &[Step] = &[
         sql: include_str!("../../migrations/active/sqlite/0002_service_tables.sql"),
     },
     Step {
+        version: 3,
+        name: "skips_and_late_ids",
+        sql: include_str!("../../migrations/active/sqlite/0003_skips_and_late_ids.sql"),
+    },
+    Step {
         version: 5,
         name: "upkeep",
         sql: include_str!("../../migrations/active/sqlite/0005_upkeep.sql"),
@@ -45,6 +50,11 @@ pub(super) const POSTGRES: &[Step] = &[
         version: 2,
         name: "service_tables",
         sql: include_str!("../../migrations/active/postgres/0002_service_tables.sql"),
+    },
+    Step {
+        version: 3,
+        name: "skips_and_late_ids",
+        sql: include_str!("../../migrations/active/postgres/0003_skips_and_late_ids.sql"),
     },
     Step {
         version: 5,

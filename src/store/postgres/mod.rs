@@ -10,6 +10,7 @@ mod connections;
 mod consumers;
 mod discarded;
 mod floors;
+mod late;
 mod queue;
 mod schema;
 mod sessions;
@@ -31,8 +32,8 @@ pub use self::url::PostgresUrl;
 use self::{connections::Connections, discarded::LowEnd};
 use super::{
     Advance, Advanced, Append, Audit, Blocker, Bounds, Claim, Claimed, Consumer, ConsumerPage,
-    Discard, Discardable, Discarded, Effect, Error, Expired, Expiry, Fence, IdRuns, Lease,
-    NewSession, Opening, Options, Page, Refusal, Span, Standing, Store, Tail,
+    Discard, Discardable, Discarded, Effect, Error, Expired, Expiry, Fence, IdRange, IdRuns, Lease,
+    NewSession, Opening, Options, Page, Refusal, Rewound, Skip, Span, Standing, Store, Tail,
 };
 use crate::event::{ConsumerKey, EventId, Moment};
 
@@ -285,6 +286,30 @@ impl Store for PostgresStore {
     async fn expire(&self, expiry: &Expiry<'_>) -> Result<Expired, Error> {
         self.bounded(Effect::Unknown, self.expire_consumer(expiry))
             .await
+    }
+
+    async fn appeared(&self, ranges: &[IdRange], limit: usize) -> Result<Vec<EventId>, Error> {
+        self.bounded(Effect::None, self.read_appeared(ranges, limit))
+            .await
+    }
+
+    fn late_causes(&self) -> &'static str {
+        "an INSERT that names its id; nextval() in an earlier statement than the INSERT; a session \
+         that still uses a block of ids from when the sequence had a CACHE above 1; or setval() to \
+         a lower value"
+    }
+
+    async fn rewind(&self, late: &[EventId]) -> Result<Vec<Rewound>, Error> {
+        self.bounded(Effect::Unknown, self.rewind_consumers(late))
+            .await
+    }
+
+    async fn skip(&self, skip: &Skip) -> Result<(), Error> {
+        self.bounded(Effect::Unknown, self.insert_skip(skip)).await
+    }
+
+    async fn skips(&self) -> Result<Vec<Skip>, Error> {
+        self.bounded(Effect::None, self.read_skips()).await
     }
 
     async fn reconnect(&self) -> Result<(), Error> {

@@ -10,6 +10,7 @@
 mod changes;
 mod connections;
 mod consumers;
+mod late;
 mod queue;
 mod schema;
 mod sessions;
@@ -25,8 +26,8 @@ use uuid::Uuid;
 use self::connections::Connections;
 use super::{
     Advance, Advanced, Append, Audit, Bounds, Claim, Claimed, Consumer, ConsumerPage, Discard,
-    Discardable, Discarded, Effect, Error, Expired, Expiry, Fence, IdRuns, Lease, NewSession,
-    Opening, Options, Page, Refusal, Span, Standing, Store, Tail,
+    Discardable, Discarded, Effect, Error, Expired, Expiry, Fence, IdRange, IdRuns, Lease,
+    NewSession, Opening, Options, Page, Refusal, Rewound, Skip, Span, Standing, Store, Tail,
 };
 use crate::event::{ConsumerKey, EventId, Moment};
 
@@ -237,6 +238,26 @@ impl Store for SqliteStore {
 
     async fn expire(&self, expiry: &Expiry<'_>) -> Result<Expired, Error> {
         self.expire_consumer(expiry).await
+    }
+
+    async fn appeared(&self, ranges: &[IdRange], limit: usize) -> Result<Vec<EventId>, Error> {
+        self.read_appeared(ranges, limit).await
+    }
+
+    fn late_causes(&self) -> &'static str {
+        "an INSERT that names its id"
+    }
+
+    async fn rewind(&self, late: &[EventId]) -> Result<Vec<Rewound>, Error> {
+        self.rewind_consumers(late).await
+    }
+
+    async fn skip(&self, skip: &Skip) -> Result<(), Error> {
+        self.insert_skip(skip).await
+    }
+
+    async fn skips(&self) -> Result<Vec<Skip>, Error> {
+        self.read_skips().await
     }
 
     async fn reconnect(&self) -> Result<(), Error> {
