@@ -145,12 +145,12 @@ async fn late_event_is_delivered_before_it_goes() {
     let mut clients = server.clients().await;
     register(&mut clients, "SHOP").await;
     let first = add_many(&mut clients, "T", 3).await;
+    let polled = poll(&mut clients, poll_of("SHOP")).await;
+    assert_eq!(ids(&polled.events), first);
     let mut held = database.session().await;
     crate::postgres::run(&mut held, "BEGIN").await;
     let late = crate::postgres::insert(&mut held).await;
     add_many(&mut clients, "T", 2).await;
-    let polled = poll(&mut clients, poll_of("SHOP")).await;
-    assert_eq!(ids(&polled.events), first);
     ack(&mut clients, "SHOP", first[2], None)
         .await
         .expect("acknowledged");
