@@ -30,10 +30,7 @@ use crate::{
         SessionTiming, Settings,
     },
     telemetry,
-    upkeep::{
-        self,
-        archiver::{Archiver, BatchLimits},
-    },
+    upkeep::{self, ArchiveLimits, Archiver, Discarder, Expirer},
 };
 
 /// Serves until a signal or a failure; returns after everything was closed.
@@ -68,11 +65,12 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         closing,
     );
     life.fronts.spawn("farewell", farewell);
+    start_archiver(&config, &life, &stream, warehouse.as_ref()).await?;
+    start_upkeep(&config, &life, &stream);
     life.engine.spawn(
         "metrics",
         telemetry::upkeep(metrics, life.engine.stopping()),
     );
-    start_archiver(&config, &life, &stream, warehouse.as_ref()).await?;
     life.set_readiness(Readiness::Ready);
     let life = Arc::new(life);
     let report = report_health(
@@ -119,7 +117,7 @@ async fn start_archiver(
     if !archive.run {
         return Ok(());
     }
-    let limits = BatchLimits {
+    let limits = ArchiveLimits {
         events: archive.batch_events,
         bytes: archive.batch_bytes,
     };
@@ -128,7 +126,7 @@ async fn start_archiver(
         .register()
         .await
         .context("cannot register the archiver")?;
-    upkeep::start(archiver, stream, config.stream.session_lapse, &life.engine);
+    upkeep::start(archiver, stream, config.upkeep_lease, &life.fronts);
     Ok(())
 }
 
@@ -180,6 +178,19 @@ fn start_http(
         listener.serve(http::router(sources), closing, killed),
     );
     Ok(())
+}
+
+/// Beside the fronts: what uses the stream ends before it does.
+fn start_upkeep(config: &Config, life: &Lifecycle, stream: &EventStream) {
+    let lapse = config.upkeep_lease;
+    if let Some(discarding) = config.discard {
+        let discarder = Discarder::new(stream.clone(), discarding);
+        upkeep::start(discarder, stream, lapse, &life.fronts);
+    }
+    if !config.expire.is_empty() {
+        let expirer = Expirer::new(stream.clone(), config.expire.clone());
+        upkeep::start(expirer, stream, lapse, &life.fronts);
+    }
 }
 
 /// Opens the database of a configuration, making or adopting its tables.
@@ -256,7 +267,16 @@ fn common_options(config: &Config) -> Options {
         },
         request_window: config.stream.request_id_window,
         session_lapse: config.stream.session_lapse,
+        place: place(config),
     }
+}
+
+/// What this replica calls itself: the host and where it listens.
+fn place(config: &Config) -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{} {}", host.trim(), config.grpc.listen)
+        .trim()
+        .to_owned()
 }
 
 fn settings(config: &Config) -> Settings {

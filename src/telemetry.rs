@@ -73,6 +73,16 @@ pub const RESTORES_DETECTED: &str = "eventstream_restores_detected_total";
 pub const UPKEEP_LEASE: &str = "eventstream_upkeep_lease";
 /// Failed steps of upkeep, by `task`.
 pub const UPKEEP_ERRORS: &str = "eventstream_upkeep_errors_total";
+/// Events deleted by the discarder.
+pub const DISCARDED_EVENTS: &str = "eventstream_discarded_events_total";
+/// Ids that every consumer has and that are still kept, when last looked at.
+pub const DISCARDABLE_IDS: &str = "eventstream_discardable_ids";
+/// Consumers unregistered because they showed no life.
+pub const CONSUMERS_EXPIRED: &str = "eventstream_consumers_expired_total";
+/// Consumers that show no life and that a rule warns of.
+pub const CONSUMERS_SILENT: &str = "eventstream_consumers_silent";
+/// 1 for the consumer that holds the oldest events, by `user`, `component`.
+pub const HOLDS_OLDEST: &str = "eventstream_consumer_holds_oldest";
 /// Seconds that the frontier has been waiting for the same id.
 pub const FRONTIER_WAITS_SECONDS: &str = "eventstream_frontier_waits_seconds";
 /// Ranges of dead ids that are looked at again.
@@ -260,6 +270,11 @@ fn describe() {
     counter!(ACKS, "acknowledgements received");
     counter!(TAIL_READS, "reads of the tail of the queue");
     counter!(RESTORES_DETECTED, "databases found older than they were");
+    counter!(
+        DISCARDED_EVENTS,
+        "events deleted because everybody has them"
+    );
+    counter!(CONSUMERS_EXPIRED, "consumers unregistered without life");
     counter!(UPKEEP_ERRORS, "failed steps of upkeep");
     counter!(
         LATE_EVENTS,
@@ -287,6 +302,9 @@ fn describe() {
     gauge!(STREAMS_OPEN, "open subscriptions");
     gauge!(RING_BYTES, Unit::Bytes, "bytes of recent events in memory");
     gauge!(RING_EVENTS, "recent events in memory");
+    gauge!(DISCARDABLE_IDS, "ids that everybody has and that are kept");
+    gauge!(CONSUMERS_SILENT, "consumers without life");
+    gauge!(HOLDS_OLDEST, "whether it holds the oldest events");
     gauge!(UPKEEP_LEASE, "whether this replica does the task");
     gauge!(CONNECTIONS_OPEN, "open connections");
     gauge!(BUILD_INFO, "the running version");

@@ -44,6 +44,14 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use self::{
+    consumers::Shown,
+    positions::Positions,
+    sentinel::Sentinel,
+    sessions::Sessions,
+    tailer::{TailerHandle, TailerTiming},
+    writer::Writer,
+};
 pub use self::{
     consumers::{ConsumerState, Status},
     delivery::{Delivery, Group, PushLimits, Started},
@@ -56,13 +64,6 @@ pub use self::{
     skips::Skipped,
     subscription::Subscription,
     tailer::{DatabaseState, PollIntervals, jittered},
-};
-use self::{
-    positions::Positions,
-    sentinel::Sentinel,
-    sessions::Sessions,
-    tailer::{TailerHandle, TailerTiming},
-    writer::Writer,
 };
 use crate::{
     error::Error,
@@ -97,7 +98,7 @@ pub struct Settings {
 }
 
 /// The stream. Cloning shares it.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct EventStream {
     engine: Arc<Engine>,
 }
@@ -117,6 +118,7 @@ struct Engine {
     rewound: AtomicI64,
     settings: Settings,
     subscriptions: Arc<Semaphore>,
+    shown: Shown,
     open_streams: watch::Sender<usize>,
     draining: CancellationToken,
 }
@@ -191,6 +193,7 @@ impl EventStream {
             sentinel,
             rewound: AtomicI64::new(0),
             settings,
+            shown: Shown::default(),
             subscriptions: Arc::new(Semaphore::new(settings.max_subscriptions)),
             open_streams: watch::Sender::new(0),
             draining,
@@ -307,17 +310,39 @@ impl Engine {
         }
     }
 
-    /// The same for a consumer's position. One below what was discarded is
-    /// only possible where that is remembered: it can no longer be concluded
-    /// from the positions.
-    async fn resolve_position(&self, start: StartAt) -> Result<EventId, Error> {
+    /// The same for a consumer's position; and how far what follows it can only
+    /// be read in the warehouse.
+    async fn resolve_position(&self, start: StartAt) -> Result<(EventId, EventId), Error> {
         let position = self.resolve(start).await?;
         let oldest = self.oldest().await?;
-        if position < oldest {
-            let noted = self.store.note_discarded(oldest).await;
-            noted.map_err(|error| self.tailer.failed(error))?;
+        Ok((position, oldest.max(position)))
+    }
+
+    /// Puts a consumer at a place that [`Self::resolve_position`] found; `None`
+    /// if the discarder has passed it meanwhile.
+    async fn put(
+        &self,
+        key: &ConsumerKey,
+        place: EventId,
+        kept_after: EventId,
+    ) -> Result<Option<Option<Consumer>>, Error> {
+        let sought = if place < kept_after {
+            self.store.seek_archived(key, place, kept_after).await
+        } else {
+            self.store.seek(key, place).await
+        };
+        self.unless_passed(sought).await
+    }
+
+    /// What came of putting a consumer at a place; `None` if the discarder has
+    /// passed it meanwhile, so that it is to be looked up again.
+    async fn unless_passed<T>(&self, put: Result<T, store::Error>) -> Result<Option<T>, Error> {
+        match put {
+            Ok(put) => Ok(Some(put)),
+            // Another replica may have proven more than this one.
+            Err(store::Error::Discarded(to)) => self.ensure_settled(to).await.map(|()| None),
+            Err(error) => Err(self.tailer.failed(error)),
         }
-        Ok(position)
     }
 
     /// Every event above this id is still in the active table.

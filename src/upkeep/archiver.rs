@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use super::{Chore, Failure, Next};
 use crate::{
     error::Error,
-    event::{Component, ConsumerKey, Label, StartAt, User, Want},
+    event::{ConsumerKey, Label, StartAt, Want},
     limits,
     store::{
         Fence, Task,
@@ -24,10 +24,6 @@ use crate::{
     stream::{Conflict, Delivery, EventStream, PushLimits, Subscribe, Subscription},
     telemetry,
 };
-
-/// As the original has it.
-const USER: &str = "-internal";
-const COMPONENT: &str = "ARCHIVER";
 
 /// How much is archived in one transaction.
 #[derive(Debug, Clone, Copy)]
@@ -71,10 +67,7 @@ impl Archiver {
             stream,
             warehouse,
             limits,
-            key: ConsumerKey {
-                user: User::parse(USER).expect("it keeps the rule"),
-                component: Component::parse(COMPONENT).expect("it keeps the rule"),
-            },
+            key: ConsumerKey::from_ident(ConsumerKey::ARCHIVER).expect("a valid name"),
             work: None,
         }
     }

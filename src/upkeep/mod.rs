@@ -5,7 +5,9 @@
 //! what failed, and stops at the end of a tick. A chore that is switched off
 //! has no driver, and so costs no query.
 
-pub mod archiver;
+mod archiver;
+mod discarder;
+mod expiry;
 mod lease;
 
 use std::time::Duration;
@@ -15,6 +17,11 @@ use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use self::lease::Keeper;
+pub use self::{
+    archiver::{Archiver, BatchLimits as ArchiveLimits},
+    discarder::{Discarder, Discarding},
+    expiry::{Expirer, ExpiryRule},
+};
 use crate::{
     error::Error,
     lifecycle::Tasks,

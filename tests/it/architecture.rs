@@ -40,7 +40,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("http", &["lifecycle", "limits", "telemetry"]),
-    ("config", &["limits", "listen", "store", "telemetry"]),
+    (
+        "config",
+        &["limits", "listen", "store", "telemetry", "upkeep"],
+    ),
     ("cli", &["config", "event", "limits", "proto", "store"]),
 ];
 
@@ -80,6 +83,16 @@ fn only_the_store_speaks_sql_and_only_fronts_speak_protocols() {
         }
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// Leases and lives are by the database's clock: that of a host may jump.
+#[test]
+fn upkeep_reads_no_clock() {
+    for (file, text) in sources("upkeep") {
+        for clock in ["Moment::now", "SystemTime"] {
+            assert!(!text.contains(clock), "{file}: {clock}");
+        }
+    }
 }
 
 /// Every file of a room, with its text.

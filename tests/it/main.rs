@@ -31,3 +31,4 @@ mod services;
 #[cfg(feature = "soak")]
 mod soak;
 mod store;
+mod upkeep;

@@ -17,4 +17,4 @@ mod text;
 mod tls;
 mod troubles;
 
-pub use cluster::{Cluster, Database, run};
+pub use cluster::{Cluster, Database, insert, insert_row, run};

@@ -312,7 +312,9 @@ impl Identity {
 }
 
 /// A connection that states nothing yet.
-pub(in crate::store) async fn connect_with(options: &PgConnectOptions) -> Result<PgConnection, Error> {
+pub(in crate::store) async fn connect_with(
+    options: &PgConnectOptions,
+) -> Result<PgConnection, Error> {
     let cause = match timeout(CONNECT_TIMEOUT, PgConnection::connect_with(options)).await {
         Ok(Ok(connection)) => return Ok(connection),
         Ok(Err(error)) => format!("cannot connect: {error}{}", remedy(&error)),
@@ -444,7 +446,9 @@ impl std::ops::DerefMut for Writer<'_> {
 pub(in crate::store) struct WriteTx(Transaction<'static, Postgres>);
 
 impl WriteTx {
-    pub(in crate::store) async fn savepoint(&mut self) -> Result<Transaction<'_, Postgres>, sqlx::Error> {
+    pub(in crate::store) async fn savepoint(
+        &mut self,
+    ) -> Result<Transaction<'_, Postgres>, sqlx::Error> {
         self.0.begin().await
     }
 
@@ -607,7 +611,7 @@ mod tests {
     fn told(error: &Error) -> (&'static str, Option<Effect>) {
         let effect = match error {
             Error::Unavailable { effect, .. } | Error::Lost { effect, .. } => Some(*effect),
-            Error::Contract(_) => None,
+            Error::Contract(_) | Error::Discarded(_) => None,
         };
         (error.class(), effect)
     }

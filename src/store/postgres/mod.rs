@@ -35,8 +35,8 @@ pub use self::url::PostgresUrl;
 use self::{connections::Connections, discarded::LowEnd, head::Head};
 use super::{
     Advance, Advanced, Append, Audit, Blocker, Bounds, Claim, Claimed, Consumer, ConsumerPage,
-    Effect, Error, Fence, IdRange, IdRuns, NewSession, Opening, Options, Page, Refusal, Rewound,
-    Skip, Span, Standing, Store, Tail,
+    Discard, Discardable, Discarded, Effect, Error, Expired, Expiry, Fence, IdRange, IdRuns, Lease,
+    NewSession, Opening, Options, Page, Refusal, Rewound, Skip, Span, Standing, Store, Tail,
 };
 use crate::event::{ConsumerKey, EventId, Moment};
 
@@ -213,11 +213,6 @@ impl Store for PostgresStore {
             .await
     }
 
-    async fn note_discarded(&self, to: EventId) -> Result<(), Error> {
-        self.bounded(Effect::Unknown, self.write_discarded(to))
-            .await
-    }
-
     async fn bounds(&self) -> Result<Bounds, Error> {
         self.bounded(Effect::None, self.read_bounds()).await
     }
@@ -246,7 +241,16 @@ impl Store for PostgresStore {
     }
 
     async fn seek(&self, key: &ConsumerKey, to: EventId) -> Result<Option<Consumer>, Error> {
-        self.bounded(Effect::Unknown, self.seek_consumer(key, to))
+        self.seek_archived(key, to, EventId::START).await
+    }
+
+    async fn seek_archived(
+        &self,
+        key: &ConsumerKey,
+        to: EventId,
+        archived_to: EventId,
+    ) -> Result<Option<Consumer>, Error> {
+        self.bounded(Effect::Unknown, self.seek_consumer(key, to, archived_to))
             .await
     }
 
@@ -294,6 +298,25 @@ impl Store for PostgresStore {
 
     async fn release(&self, fence: Fence) -> Result<(), Error> {
         self.bounded(Effect::Unknown, self.release_lease(fence))
+            .await
+    }
+
+    async fn leases(&self) -> Result<Vec<Lease>, Error> {
+        self.bounded(Effect::None, self.read_leases()).await
+    }
+
+    async fn discardable(&self, archiving: bool) -> Result<Discardable, Error> {
+        self.bounded(Effect::None, self.read_discardable(archiving))
+            .await
+    }
+
+    async fn discard(&self, batch: &Discard) -> Result<Discarded, Error> {
+        self.bounded(Effect::Unknown, self.discard_batch(batch))
+            .await
+    }
+
+    async fn expire(&self, expiry: &Expiry<'_>) -> Result<Expired, Error> {
+        self.bounded(Effect::Unknown, self.expire_consumer(expiry))
             .await
     }
 

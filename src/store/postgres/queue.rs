@@ -331,19 +331,6 @@ impl PostgresStore {
         Ok(collect_page(span, &rows, discarded_to))
     }
 
-    pub(super) async fn write_discarded(&self, to: EventId) -> Result<(), Error> {
-        const NOTE: &str =
-            "UPDATE evt_stream SET discarded_to = greatest(discarded_to, $2) WHERE stream = $1";
-        let mut connection = self.connections.write().await?;
-        sqlx::query(NOTE)
-            .bind(self.stream())
-            .bind(to.get())
-            .execute(&mut *connection)
-            .await
-            .map_err(|error| commit_failed(&error))?;
-        Ok(())
-    }
-
     pub(super) async fn read_first_at(
         &self,
         time: Moment,

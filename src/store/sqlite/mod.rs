@@ -29,9 +29,9 @@ use uuid::Uuid;
 
 use self::connections::Connections;
 use super::{
-    Advance, Advanced, Append, Audit, Bounds, Claim, Claimed, Consumer, ConsumerPage, Effect,
-    Error, Fence, IdRange, IdRuns, NewSession, Opening, Options, Page, Refusal, Rewound, Skip,
-    Span, Standing, Store, Tail,
+    Advance, Advanced, Append, Audit, Bounds, Claim, Claimed, Consumer, ConsumerPage, Discard,
+    Discardable, Discarded, Effect, Error, Expired, Expiry, Fence, IdRange, IdRuns, Lease,
+    NewSession, Opening, Options, Page, Refusal, Rewound, Skip, Span, Standing, Store, Tail,
 };
 use crate::event::{ConsumerKey, EventId, Moment};
 
@@ -172,10 +172,6 @@ impl Store for SqliteStore {
         self.read_first_at(time, above).await
     }
 
-    async fn note_discarded(&self, to: EventId) -> Result<(), Error> {
-        self.write_discarded(to).await
-    }
-
     async fn bounds(&self) -> Result<Bounds, Error> {
         self.connections.check_file(Effect::None)?;
         let mut connection = self.connections.read().await?;
@@ -203,7 +199,16 @@ impl Store for SqliteStore {
     }
 
     async fn seek(&self, key: &ConsumerKey, to: EventId) -> Result<Option<Consumer>, Error> {
-        self.seek_consumer(key, to).await
+        self.seek_consumer(key, to, EventId::START).await
+    }
+
+    async fn seek_archived(
+        &self,
+        key: &ConsumerKey,
+        to: EventId,
+        archived_to: EventId,
+    ) -> Result<Option<Consumer>, Error> {
+        self.seek_consumer(key, to, archived_to).await
     }
 
     async fn advance(&self, frontier: EventId, moves: &[Advance]) -> Result<Vec<Advanced>, Error> {
@@ -241,6 +246,22 @@ impl Store for SqliteStore {
 
     async fn release(&self, fence: Fence) -> Result<(), Error> {
         self.release_lease(fence).await
+    }
+
+    async fn leases(&self) -> Result<Vec<Lease>, Error> {
+        self.read_leases().await
+    }
+
+    async fn discardable(&self, archiving: bool) -> Result<Discardable, Error> {
+        self.read_discardable(archiving).await
+    }
+
+    async fn discard(&self, batch: &Discard) -> Result<Discarded, Error> {
+        self.discard_batch(batch).await
+    }
+
+    async fn expire(&self, expiry: &Expiry<'_>) -> Result<Expired, Error> {
+        self.expire_consumer(expiry).await
     }
 
     async fn appeared(&self, ranges: &[IdRange], limit: usize) -> Result<Vec<EventId>, Error> {

@@ -329,19 +329,6 @@ impl SqliteStore {
         Ok(collect_wanted(span, &rows))
     }
 
-    pub(super) async fn write_discarded(&self, to: EventId) -> Result<(), Error> {
-        const NOTE: &str =
-            "UPDATE evt_stream SET discarded_to = max(discarded_to, ?2) WHERE stream = ?1";
-        let mut tx = self.connections.begin().await?;
-        sqlx::query(NOTE)
-            .bind(self.stream())
-            .bind(to.get())
-            .execute(&mut *tx)
-            .await
-            .map_err(|error| unavailable(&error))?;
-        tx.commit().await
-    }
-
     pub(super) async fn read_first_at(
         &self,
         time: Moment,

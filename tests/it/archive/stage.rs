@@ -193,6 +193,7 @@ pub fn service(active: &Peek, warehouse: &Peek) -> Builder {
         // A lease of a killed service lapses soon.
         .arg("--stream-session-beat=100ms")
         .arg("--stream-session-lapse=300ms")
+        .arg("--upkeep-lease=1s")
 }
 
 /// Waits until everything up to `id` is archived.

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     event::{EventId, Moment},
     store::{
-        Effect, Error, Names, Options, Span,
+        Effect, Error, Options, Span,
         postgres::{PostgresOptions, PostgresUrl, connections::Connections},
     },
 };
@@ -55,11 +55,7 @@ impl PostgresWarehouse {
             statement_timeout: options.statement_timeout,
             read_connections: READ_CONNECTIONS,
             write_connections: WRITE_CONNECTIONS,
-            common: Options {
-                names: Names::default(),
-                request_window: Duration::ZERO,
-                session_lapse: Duration::ZERO,
-            },
+            common: Options::default(),
         };
         Self {
             server: Arc::new(server),

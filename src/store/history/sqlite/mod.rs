@@ -21,7 +21,7 @@ use super::{
 use crate::{
     event::{EventId, Moment},
     store::{
-        Error, Names, Options, Span,
+        Error, Options, Span,
         sqlite::{SqliteOptions, Synchronous, connections::Connections},
     },
 };
@@ -49,11 +49,7 @@ impl SqliteWarehouse {
             synchronous: Synchronous::Full,
             busy_timeout: options.statement_timeout,
             read_connections: READ_CONNECTIONS,
-            common: Options {
-                names: Names::default(),
-                request_window: std::time::Duration::ZERO,
-                session_lapse: std::time::Duration::ZERO,
-            },
+            common: Options::default(),
         };
         Self {
             file: Arc::new(file),
