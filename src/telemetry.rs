@@ -271,12 +271,6 @@ fn describe() {
     counter!(TAIL_READS, "reads of the tail of the queue");
     counter!(RESTORES_DETECTED, "databases found older than they were");
     counter!(
-        DISCARDED_EVENTS,
-        "events deleted because everybody has them"
-    );
-    counter!(CONSUMERS_EXPIRED, "consumers unregistered without life");
-    counter!(UPKEEP_ERRORS, "failed steps of upkeep");
-    counter!(
         LATE_EVENTS,
         "events that appeared below the frontier, lost for who had passed them"
     );
@@ -302,12 +296,22 @@ fn describe() {
     gauge!(STREAMS_OPEN, "open subscriptions");
     gauge!(RING_BYTES, Unit::Bytes, "bytes of recent events in memory");
     gauge!(RING_EVENTS, "recent events in memory");
-    gauge!(DISCARDABLE_IDS, "ids that everybody has and that are kept");
-    gauge!(CONSUMERS_SILENT, "consumers without life");
     gauge!(HOLDS_OLDEST, "whether it holds the oldest events");
-    gauge!(UPKEEP_LEASE, "whether this replica does the task");
     gauge!(CONNECTIONS_OPEN, "open connections");
     gauge!(BUILD_INFO, "the running version");
+    describe_upkeep();
+}
+
+fn describe_upkeep() {
+    counter!(
+        DISCARDED_EVENTS,
+        "events deleted because everybody has them"
+    );
+    gauge!(DISCARDABLE_IDS, "ids that everybody has and that are kept");
+    counter!(CONSUMERS_EXPIRED, "consumers unregistered without life");
+    gauge!(CONSUMERS_SILENT, "consumers without life");
+    counter!(UPKEEP_ERRORS, "failed steps of upkeep");
+    gauge!(UPKEEP_LEASE, "whether this replica does the task");
 }
 
 #[cfg(test)]

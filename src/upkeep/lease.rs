@@ -84,9 +84,10 @@ impl Keeper {
         if before == now {
             return;
         }
-        match now {
-            Some(fence) => tracing::info!(%task, fence = fence.number(), "lease taken"),
-            None => tracing::info!(%task, "lease ended"),
+        if let Some(fence) = now {
+            tracing::info!(%task, fence = fence.number(), "lease taken");
+        } else {
+            tracing::info!(%task, "lease ended");
         }
         self.show(now.is_some());
     }

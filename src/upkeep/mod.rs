@@ -43,7 +43,7 @@ pub trait Chore: Send + 'static {
 
     /// Ends early the wait that a tick has asked for.
     async fn wake(&mut self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
