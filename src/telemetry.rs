@@ -252,16 +252,6 @@ fn describe() {
         "events dropped for slow live subscribers"
     );
     counter!(DATABASE_ERRORS, "failed database operations");
-    counter!(EVENTS_ARCHIVED, "events put into the warehouse");
-    counter!(
-        EVENTS_ARCHIVED_LATE,
-        "of those, events below what was archived before"
-    );
-    counter!(
-        ARCHIVE_REJECTIONS,
-        "times that an event was not taken by the warehouse"
-    );
-    counter!(ARCHIVE_ERRORS, "failed operations of the warehouse");
     counter!(DATABASE_RECONNECTS, "database connections made again");
     counter!(
         TAKEOVERS,
@@ -303,6 +293,16 @@ fn describe() {
 }
 
 fn describe_upkeep() {
+    counter!(EVENTS_ARCHIVED, "events put into the warehouse");
+    counter!(
+        EVENTS_ARCHIVED_LATE,
+        "of those, events below what was archived before"
+    );
+    counter!(
+        ARCHIVE_REJECTIONS,
+        "times that an event was not taken by the warehouse"
+    );
+    counter!(ARCHIVE_ERRORS, "failed operations of the warehouse");
     counter!(
         DISCARDED_EVENTS,
         "events deleted because everybody has them"

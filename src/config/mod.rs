@@ -178,14 +178,14 @@ pub fn load(
 ) -> Result<Config, Faults> {
     let mut reader = Reader::new(matches, environment, read_file);
     let archive = archive(&mut reader);
-    let archives = archive.as_ref().is_some_and(|archive| archive.run);
+    let copies = archive.as_ref().is_some_and(|archive| archive.run);
     let config = Config {
         db: db(&mut reader),
         archive,
         grpc: grpc(&mut reader),
         http: reader.get("http.listen", value::address_or_off),
         stream: stream(&mut reader),
-        discard: discard(&mut reader, archives),
+        discard: discard(&mut reader, copies),
         expire: reader.get("consumers.expire", value::expiry_rules),
         upkeep_lease: reader.get(
             "upkeep.lease",
@@ -315,7 +315,7 @@ fn stream(reader: &mut Reader) -> Stream {
     }
 }
 
-fn discard(reader: &mut Reader, archives: bool) -> Option<Discarding> {
+fn discard(reader: &mut Reader, archiving: bool) -> Option<Discarding> {
     let enabled = reader.get("discard.enabled", value::boolean);
     let discarding = Discarding {
         poll_period: reader.get(
@@ -336,7 +336,7 @@ fn discard(reader: &mut Reader, archives: bool) -> Option<Discarding> {
             value::duration(Duration::ZERO, Duration::from_hours(24 * 366)),
         ),
         // Then nothing may go before it is registered.
-        archiving: archives,
+        archiving,
     };
     enabled.then_some(discarding)
 }

@@ -37,15 +37,11 @@ pub(super) fn with_metadata(error: &Error, mut metadata: HashMap<String, String>
             metadata.insert("effect".into(), effect.into());
             details.set_retry_info(Some(RETRY_LATER));
         }
-        Error::Archive => {
-            metadata.insert("effect".into(), "none".into());
-            details.set_retry_info(Some(RETRY_LATER));
-        }
         Error::NotSettled { .. } | Error::Overloaded { .. } => {
             metadata.insert("effect".into(), "none".into());
             details.set_retry_info(Some(RETRY_SOON));
         }
-        Error::Draining => {
+        Error::Draining | Error::Archive => {
             metadata.insert("effect".into(), "none".into());
             details.set_retry_info(Some(RETRY_LATER));
         }

@@ -246,9 +246,9 @@ impl EventStream {
         let slowest = consumers.iter().min_by_key(|state| state.holds_from());
         let leases = engine.store.leases().await;
         let leases = leases.map_err(|error| engine.tailer.failed(error))?;
-        let archiver = |state: &&ConsumerState| state.consumer.key.component.as_str() == ARCHIVER;
-        let archivers = consumers.iter().filter(archiver);
-        let archived = archivers.map(|state| state.consumer.position).max();
+        let is_one = |state: &&ConsumerState| state.consumer.key.component.as_str() == ARCHIVER;
+        let archived = consumers.iter().filter(is_one);
+        let archived = archived.map(|state| state.consumer.position).max();
         let stopped = consumers.iter().filter(|state| state.problem.is_some());
         let stopped: Vec<_> = stopped.cloned().collect();
         Ok(Status {

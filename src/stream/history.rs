@@ -31,7 +31,7 @@ impl Engine {
             ..*span
         };
         let page = self.warehouse(span.after, discarded_to)?.page(&span).await;
-        page.map_err(archive_error)
+        page.map_err(|error| archive_error(&error))
     }
 
     /// How far the history reaches without a hole from `after` on.
@@ -41,7 +41,10 @@ impl Engine {
         discarded_to: EventId,
     ) -> Result<EventId, Error> {
         let warehouse = self.warehouse(after, discarded_to)?;
-        let range = warehouse.range_above(after).await.map_err(archive_error)?;
+        let range = warehouse
+            .range_above(after)
+            .await
+            .map_err(|error| archive_error(&error))?;
         match range {
             Some(range) if range.first <= after.next() => Ok(range.last),
             hole => Err(Error::Discarded {
@@ -62,7 +65,10 @@ impl Engine {
         let Some(history) = self.history.as_deref().filter(|_| active > EventId::START) else {
             return Ok(active);
         };
-        let extent = history.extent().await.map_err(archive_error)?;
+        let extent = history
+            .extent()
+            .await
+            .map_err(|error| archive_error(&error))?;
         Ok(extent.map_or(active, |extent| extent.first.previous().min(active)))
     }
 
@@ -76,8 +82,14 @@ impl Engine {
             .as_deref()
             .filter(|_| discarded_to > EventId::START)
         {
-            let extent = history.extent().await.map_err(archive_error)?;
-            let archived = history.first_at(time).await.map_err(archive_error)?;
+            let extent = history
+                .extent()
+                .await
+                .map_err(|error| archive_error(&error))?;
+            let archived = history
+                .first_at(time)
+                .await
+                .map_err(|error| archive_error(&error))?;
             complete = extent.map_or(discarded_to, |extent| extent.first.previous());
             if let Some(first) = archived.filter(|first| *first <= discarded_to) {
                 return before(first, complete, complete.next());
@@ -185,7 +197,7 @@ fn before(first: EventId, gone: EventId, lowest: EventId) -> Result<EventId, Err
 }
 
 /// A failure of the warehouse; the active database is not doubted for it.
-pub(super) fn archive_error(error: store::Error) -> Error {
+fn archive_error(error: &store::Error) -> Error {
     metrics::counter!(telemetry::ARCHIVE_ERRORS, "class" => error.class()).increment(1);
     tracing::warn!(%error, class = error.class(), "the warehouse does not work");
     Error::Archive

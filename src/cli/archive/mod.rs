@@ -67,9 +67,9 @@ enum Action {
 
 #[derive(Debug, clap::Args)]
 struct Source {
-    /// Server: grpc://HOST:PORT, HOST:PORT or unix:/PATH
     #[arg(
         long,
+        help = "Server: grpc://HOST:PORT, HOST:PORT or unix:/PATH",
         value_name = "ADDRESS",
         env = "EVENTSTREAM_ADDR",
         default_value = "127.0.0.1:50051"

@@ -79,7 +79,7 @@ pub enum Rejection {
     )]
     Conflict(EventId),
     /// The database refuses some row.
-    #[error("the warehouse refuses {}: {cause}", several(.first, .last))]
+    #[error("the warehouse refuses {}: {cause}", several(*.first, *.last))]
     Refused {
         /// Lowest id of the batch.
         first: EventId,
@@ -90,7 +90,7 @@ pub enum Rejection {
     },
 }
 
-fn several(first: &EventId, last: &EventId) -> String {
+fn several(first: EventId, last: EventId) -> String {
     if first == last {
         format!("event {first}")
     } else {
