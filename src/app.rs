@@ -16,7 +16,7 @@ use crate::{
     config::{Config, DbUrl},
     grpc::{self, Features},
     http::{self, Scrape, Sources},
-    lifecycle::{Lifecycle, Readiness, UnixSignals},
+    lifecycle::{Lifecycle, Readiness, Signals, UnixSignals},
     limits,
     listen::{Guards, Listener},
     store::{
@@ -33,7 +33,19 @@ use crate::{
 /// # Errors
 /// What kept it from starting, or the task that failed.
 pub async fn serve(config: Config) -> anyhow::Result<()> {
-    let signals = UnixSignals::new()?;
+    serve_until(config, UnixSignals::new()?, || ()).await
+}
+
+/// As [`serve`], but until `signals` say so; `ready` is called when the
+/// listeners are open.
+///
+/// # Errors
+/// As [`serve`].
+pub async fn serve_until(
+    config: Config,
+    signals: impl Signals,
+    ready: impl FnOnce(),
+) -> anyhow::Result<()> {
     let metrics = telemetry::install_metrics()?;
     let life = Lifecycle::new();
     let store = open(&config).await?;
@@ -76,6 +88,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         database = store.kind(),
         "ready"
     );
+    ready();
     life.run_until_signal(signals, config.shutdown_deadline, async move {
         store.close().await;
         Ok(())

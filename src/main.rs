@@ -6,7 +6,7 @@ use std::{
 };
 
 use clap::{ArgMatches, Command};
-use futoin_eventstream::{app, cli, config, config::Config, telemetry};
+use futoin_eventstream::{app, cli, config, config::Config, soak, telemetry};
 
 /// Exit code of a configuration that cannot be used.
 const USAGE: u8 = 2;
@@ -26,6 +26,7 @@ fn main() -> ExitCode {
             Some(("serve", matches)) => serve(matches).await,
             Some(("migrate", matches)) => migrate(matches).await,
             Some(("check-config", matches)) => check_config(matches),
+            Some(("soak", matches)) => soak::run(matches).await,
             _ => cli::run(program, &matches).await,
         }
     })
@@ -50,7 +51,8 @@ fn program() -> Command {
         .arg_required_else_help(true)
         .subcommand(serve)
         .subcommand(migrate)
-        .subcommand(check);
+        .subcommand(check)
+        .subcommand(soak::command());
     cli::augment(program)
 }
 
