@@ -245,6 +245,9 @@ impl Play<'_> {
         let subscriber = Arc::clone(&self.subscriber);
         let stop = self.stage.cancel.clone();
         self.stage.players.spawn(subscriber.run(stop));
+        timeout(STALL, self.subscriber.started())
+            .await
+            .with_context(|| format!("cannot subscribe: {:?}", self.subscriber.breaks()))?;
         for reader in &self.readers {
             let reader = Arc::clone(reader);
             let run = reader.run(Arc::clone(&self.scene), self.written.clone());

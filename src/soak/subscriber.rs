@@ -35,6 +35,8 @@ pub(super) struct Subscriber {
     scene: Arc<Scene>,
     channel: Channel,
     deliveries: Mutex<Vec<Delivery>>,
+    /// The first session has begun.
+    started: CancellationToken,
     /// The service said that everything up to here was sent.
     reached: watch::Sender<i64>,
     /// Breaks of the stream, in words.
@@ -58,6 +60,7 @@ impl Subscriber {
             scene,
             channel,
             deliveries: Mutex::default(),
+            started: CancellationToken::new(),
             reached: watch::Sender::new(0),
             breaks: Mutex::default(),
         })
@@ -73,6 +76,11 @@ impl Subscriber {
 
     pub(super) fn breaks(&self) -> Vec<String> {
         locked(&self.breaks).clone()
+    }
+
+    /// Resolves when the service has opened the first session.
+    pub(super) async fn started(&self) {
+        self.started.cancelled().await;
     }
 
     /// Resolves when the service says that everything up to `id` was sent.
@@ -98,6 +106,9 @@ impl Subscriber {
         let request = ReadyToReceiveRequest {
             component: COMPONENT.to_owned(),
             heartbeat_interval: prost_types::Duration::try_from(limits::MIN_HEARTBEAT).ok(),
+            // On SQLite an acknowledgement waits its turn among the writers.
+            max_in_flight_events: i32::MAX,
+            max_in_flight_bytes: i64::MAX,
             client_label: "eventstream soak".to_owned(),
             ..ReadyToReceiveRequest::default()
         };
@@ -116,7 +127,10 @@ impl Subscriber {
                 return Ok(());
             };
             match message.payload {
-                Some(Payload::Started(started)) => epoch = Some(started.epoch),
+                Some(Payload::Started(started)) => {
+                    epoch = Some(started.epoch);
+                    self.started.cancel();
+                }
                 Some(Payload::Group(group)) => {
                     self.take(&group, session);
                     acked.send_replace(Some(AckRequest {

@@ -28,4 +28,5 @@ mod server;
 mod services;
 #[cfg(feature = "soak")]
 mod soak;
+mod soak_command;
 mod store;
