@@ -4,7 +4,9 @@
 mod cases;
 mod cluster;
 mod contract;
+mod gate;
 mod load;
+mod mutants;
 mod replicas;
 mod restarts;
 mod stage;
