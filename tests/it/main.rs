@@ -18,6 +18,7 @@ mod input;
 mod ledger;
 mod lifecycle;
 mod load;
+mod mysql;
 mod poll;
 mod postgres;
 mod push;
