@@ -7,6 +7,7 @@
 //! (positions, epochs, sessions) is decided in the SQL, never in memory.
 
 mod migrate;
+pub mod mysql;
 pub mod postgres;
 mod requests;
 mod rows;
