@@ -6,6 +6,7 @@
 //! no connection is held between calls. What must hold between replicas
 //! (positions, epochs, sessions) is decided in the SQL, never in memory.
 
+mod discarded;
 mod migrate;
 pub mod mysql;
 pub mod postgres;

@@ -8,7 +8,8 @@ pub use cluster::{Cluster, Database};
 use cluster::{LockMode, Offer, insert, run};
 use sqlx::Row as _;
 
-const QUEUE: &str = "CREATE TABLE evt_queue (id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
+const QUEUE: &str =
+    "CREATE TABLE evt_queue (id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
     type VARCHAR(16) NOT NULL, data TEXT NOT NULL, ts DATETIME NOT NULL)";
 
 #[tokio::test]

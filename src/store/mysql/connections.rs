@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use super::{
     MysqlOptions,
-    errors::{commit_failed, unavailable},
+    errors::unavailable,
     server::{Isolation, Server},
 };
 use crate::store::{Effect, Error};
@@ -102,7 +102,20 @@ impl Connections {
 
     /// A connection outside the pools, to the same server as theirs.
     pub(super) async fn apart(&self, isolation: Isolation) -> Result<MySqlConnection, Error> {
-        let (connection, server) = connect(&self.options, isolation).await?;
+        self.beside(isolation, self.options.statement_timeout).await
+    }
+
+    /// As [`Self::apart`], for statements that may take any time.
+    pub(super) async fn unhurried(&self) -> Result<MySqlConnection, Error> {
+        self.beside(Isolation::ReadCommitted, Duration::ZERO).await
+    }
+
+    async fn beside(
+        &self,
+        isolation: Isolation,
+        statement_timeout: Duration,
+    ) -> Result<MySqlConnection, Error> {
+        let (connection, server) = connect(&self.options, isolation, statement_timeout).await?;
         if server.identity() == self.server().identity() {
             return Ok(connection);
         }
@@ -128,7 +141,8 @@ impl Connections {
 impl Live {
     async fn open(options: &MysqlOptions) -> Result<Self, Error> {
         // The pools would connect on demand and report a wrong password late.
-        let (first, server) = connect(options, Isolation::ReadCommitted).await?;
+        let (first, server) =
+            connect(options, Isolation::ReadCommitted, options.statement_timeout).await?;
         if let Err(error) = first.close().await {
             tracing::debug!(%error, "closing the first connection");
         }
@@ -162,11 +176,12 @@ impl Live {
 async fn connect(
     options: &MysqlOptions,
     isolation: Isolation,
+    statement_timeout: Duration,
 ) -> Result<(MySqlConnection, Server), Error> {
     let connected = async {
         let mut connection = MySqlConnection::connect_with(&bare(options)).await?;
         let server = Server::ask(&mut connection).await?;
-        let session = server.session(isolation, options.statement_timeout);
+        let session = server.session(isolation, statement_timeout);
         state(&mut connection, session).await?;
         Ok::<_, sqlx::Error>((connection, server))
     };
@@ -209,13 +224,9 @@ impl WriteTx {
         self.0.begin().await
     }
 
-    pub(super) async fn rollback(self) -> Result<(), Error> {
-        self.0.rollback().await.map_err(|error| unavailable(&error))
-    }
-
     /// Durable when it returns.
-    pub(super) async fn commit(self) -> Result<(), Error> {
-        self.0.commit().await.map_err(|error| commit_failed(&error))
+    pub(super) async fn commit(self) -> Result<(), sqlx::Error> {
+        self.0.commit().await
     }
 }
 

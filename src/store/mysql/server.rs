@@ -6,7 +6,9 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use sqlx::{MySqlConnection, Row};
+use sqlx::MySqlConnection;
+
+use super::text;
 
 /// Variables by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -44,7 +46,10 @@ impl Server {
             'wsrep_cluster_name', 'wsrep_node_name')";
         let rows = sqlx::raw_sql(VARIABLES).fetch_all(connection).await?;
         Ok(Self(
-            rows.iter().map(|row| (row.get(0), row.get(1))).collect(),
+            rows.iter()
+                .map(|row| [0, 1].map(|at| text(row, at).unwrap_or_default()))
+                .map(|[name, value]| (name, value))
+                .collect(),
         ))
     }
 
@@ -61,6 +66,12 @@ impl Server {
     /// Whether a switch exists and is on.
     pub(super) fn is_on(&self, name: &str) -> bool {
         matches!(self.text(name), Some("ON" | "1"))
+    }
+
+    /// Whether a switch exists and is anything but off.
+    pub(super) fn is_set(&self, name: &str) -> bool {
+        self.text(name)
+            .is_some_and(|text| !matches!(text, "OFF" | "0"))
     }
 
     fn has(&self, name: &str) -> bool {
