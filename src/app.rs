@@ -21,6 +21,7 @@ use crate::{
     listen::{Guards, Listener},
     store::{
         self, Names, Options, Store,
+        mysql::{MysqlOptions, MysqlStore, MysqlUrl},
         postgres::{PostgresOptions, PostgresStore, PostgresUrl},
         sqlite::{SqliteOptions, SqliteStore},
     },
@@ -162,6 +163,11 @@ pub async fn open(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
             let store = PostgresStore::open(postgres_options(config, url)).await;
             Arc::new(store.with_context(context)?)
         }
+        DbUrl::Mysql(url) => {
+            let context = || format!("db.url: cannot use {url}");
+            let store = MysqlStore::open(mysql_options(config, url)).await;
+            Arc::new(store.with_context(context)?)
+        }
     };
     Ok(store)
 }
@@ -174,6 +180,20 @@ pub async fn pending_steps(config: &Config) -> Result<Vec<&'static str>, store::
     match &config.db.url {
         DbUrl::Sqlite(path) => SqliteStore::pending_steps(sqlite_options(config, path)).await,
         DbUrl::Postgres(url) => PostgresStore::pending_steps(postgres_options(config, url)).await,
+        DbUrl::Mysql(url) => MysqlStore::pending_steps(mysql_options(config, url)).await,
+    }
+}
+
+/// Makes columns that a database of the original has too narrow as wide as new
+/// ones; returns the statements that were run.
+///
+/// # Errors
+/// When they cannot be changed.
+pub async fn widen(config: &Config) -> Result<Vec<String>, store::Error> {
+    match &config.db.url {
+        // Their texts have neither a size nor a character set of their own.
+        DbUrl::Sqlite(_) | DbUrl::Postgres(_) => Ok(Vec::new()),
+        DbUrl::Mysql(url) => MysqlStore::widen(mysql_options(config, url)).await,
     }
 }
 
@@ -191,6 +211,16 @@ fn postgres_options(config: &Config, url: &PostgresUrl) -> PostgresOptions {
     PostgresOptions {
         url: url.clone(),
         schema: config.db.schema.clone(),
+        statement_timeout: config.db.statement_timeout,
+        read_connections: config.db.read_connections,
+        write_connections: config.db.write_connections,
+        common: common_options(config),
+    }
+}
+
+fn mysql_options(config: &Config, url: &MysqlUrl) -> MysqlOptions {
+    MysqlOptions {
+        url: url.clone(),
         statement_timeout: config.db.statement_timeout,
         read_connections: config.db.read_connections,
         write_connections: config.db.write_connections,

@@ -5,8 +5,11 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 use futoin_eventstream::{app, cli, config, config::Config, soak, telemetry};
+
+/// Flag of `migrate`.
+const WIDEN: &str = "widen";
 
 /// Exit code of a configuration that cannot be used.
 const USAGE: u8 = 2;
@@ -38,6 +41,10 @@ fn program() -> Command {
         .clone()
         .name("migrate")
         .about("Make or adopt the tables, and end")
+        .arg(Arg::new(WIDEN).long(WIDEN).action(ArgAction::SetTrue).help(
+            "MySQL, MariaDB: also make adopted columns take all of Unicode, data of any \
+                     size and names by letter case; rewrites the tables, writers wait",
+        ))
         .after_help("Prints the steps that were applied. Takes the options of serve.");
     let check = serve
         .clone()
@@ -79,13 +86,23 @@ async fn migrate(matches: &ArgMatches) -> ExitCode {
         Err(code) => return code,
     };
     let applied = async {
-        let pending = app::pending_steps(&config).await?;
+        let mut done: Vec<String> = Vec::new();
+        if matches.get_flag(WIDEN) {
+            // First: a column may be one that cannot be served.
+            done.extend(app::widen(&config).await?);
+        }
+        done.extend(
+            app::pending_steps(&config)
+                .await?
+                .into_iter()
+                .map(Into::into),
+        );
         app::open(&config).await?.close().await;
-        anyhow::Ok(pending)
+        anyhow::Ok(done)
     };
     match applied.await {
-        Ok(steps) if steps.is_empty() => say("nothing to do"),
-        Ok(steps) => say(&format!("applied: {}", steps.join(", "))),
+        Ok(done) if done.is_empty() => say("nothing to do"),
+        Ok(done) => say(&format!("applied: {}", done.join(", "))),
         Err(error) => complain(&format!("{error:#}"), 1),
     }
 }

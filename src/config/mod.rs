@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use clap::ArgMatches;
 
-pub use crate::store::{postgres::PostgresUrl, sqlite::Synchronous};
+pub use crate::store::{mysql::MysqlUrl, postgres::PostgresUrl, sqlite::Synchronous};
 pub use fault::{Fault, Faults, Origin};
 pub use options::{CONFIG_FILE, OPTIONS, Opt, markdown_table, serve_command};
 
@@ -73,6 +73,8 @@ pub enum DbUrl {
     Sqlite(PathBuf),
     /// A database of a PostgreSQL server.
     Postgres(PostgresUrl),
+    /// A database of a server of `MySQL` or `MariaDB`.
+    Mysql(MysqlUrl),
 }
 
 /// The gRPC front.

@@ -101,7 +101,7 @@ pub const OPTIONS: &[Opt] = &[
             "db",
             "sqlite:eventstream.db",
             "URL",
-            "Database with the events, sqlite:PATH or postgres://USER@HOST/DATABASE",
+            "Database with the events: sqlite:PATH, postgres://USER@HOST/DATABASE or mysql://USER@HOST/DATABASE",
         )
     },
     opt(
@@ -130,14 +130,14 @@ pub const OPTIONS: &[Opt] = &[
         "db-write-connections",
         "4",
         "COUNT",
-        "PostgreSQL: connections that write; SQLite has one",
+        "Connections to a server that write; SQLite has one",
     ),
     opt(
         "db.statement_timeout",
         "db-statement-timeout",
         "10s",
         DURATION,
-        "PostgreSQL: how long a statement may take, waiting for locks included",
+        "How long a statement of a server may take, waiting for locks included",
     ),
     opt(
         "db.schema",

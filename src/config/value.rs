@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{DbUrl, PostgresUrl, Synchronous};
+use super::{DbUrl, MysqlUrl, PostgresUrl, Synchronous};
 use crate::listen::Address;
 use crate::telemetry::{self, LogFormat};
 
@@ -94,10 +94,9 @@ pub(super) fn db_url(text: &str) -> Read<DbUrl> {
         "postgres" | "postgresql" => PostgresUrl::parse(text)
             .map(DbUrl::Postgres)
             .ok_or_else(|| "is not a URL like postgres://USER@HOST:PORT/DATABASE".to_owned()),
-        "mysql" | "mariadb" => Err(format!(
-            "names a {scheme} database, which is not supported by this version yet; \
-             use sqlite:PATH or postgres://HOST/DATABASE"
-        )),
+        "mysql" | "mariadb" => MysqlUrl::parse(text)
+            .map(DbUrl::Mysql)
+            .map_err(str::to_owned),
         // The scheme may be the user of a URL that lost its scheme.
         _ => Err("is not a database URL like sqlite:eventstream.db".to_owned()),
     }
@@ -243,7 +242,8 @@ mod tests {
             ("sqlite::memory:", "in memory"),
             ("sqlite:a.db?mode=ro", "parameters"),
             ("postgres://u:secret@h:port/d", "like postgres://USER"),
-            ("mysql://u:secret@h/d", "not supported by this version yet"),
+            ("mysql://u:secret@h", "names no database"),
+            ("mysql://u:secret@h:port/d", "like mysql://USER"),
             ("secret:x@h", "like sqlite:"),
         ] {
             let rule = db_url(text).unwrap_err();
@@ -259,6 +259,17 @@ mod tests {
             "postgres:///d?host=/run/postgresql",
         ] {
             assert!(matches!(db_url(text), Ok(DbUrl::Postgres(_))), "{text}");
+        }
+    }
+
+    #[test]
+    fn mysql_urls() {
+        for text in [
+            "mysql://u:secret@h/d",
+            "mariadb://u@h:3307/d?ssl-mode=VERIFY_IDENTITY",
+            "mysql://u@localhost/d?socket=/run/mysqld/mysqld.sock",
+        ] {
+            assert!(matches!(db_url(text), Ok(DbUrl::Mysql(_))), "{text}");
         }
     }
 

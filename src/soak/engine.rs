@@ -107,6 +107,11 @@ pub(super) trait Engine: Send + Sync {
     /// How the original reads what is above `after`: begin, query, end.
     fn original(&self, after: i64) -> [String; 3];
 
+    /// Whether that read waits for open transactions.
+    fn original_waits(&self) -> bool {
+        false
+    }
+
     /// Whether a transaction that waits to end holds up every other writer.
     fn is_single_writer(&self) -> bool {
         false

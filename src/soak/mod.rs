@@ -9,6 +9,7 @@
 
 mod engine;
 mod ledger;
+mod mysql;
 mod plan;
 mod postgres;
 mod readers;

@@ -12,7 +12,7 @@ pub(super) enum Shape {
     Values,
     /// `INSERT … SELECT`.
     Select,
-    /// Something slow between the id and its row.
+    /// Something slow between an id and its row.
     Slow,
     /// By a trigger of another table.
     Trigger,
@@ -36,7 +36,8 @@ impl Shape {
     fn max_rows(self) -> u32 {
         match self {
             Self::Values | Self::Select => 10,
-            Self::Slow | Self::Trigger | Self::Chained => 1,
+            Self::Slow => 3,
+            Self::Trigger | Self::Chained => 1,
             Self::Function | Self::Procedure => 6,
         }
     }

@@ -127,11 +127,15 @@ impl Engine for Postgres {
                 format!("{into} SELECT {event} FROM generate_series(1, {rows}) RETURNING id")
             }
             // The id, in the first column, is drawn before the data is made.
-            Shape::Slow => format!(
-                "{into} VALUES ('{EVENT_TYPE}',
-                    CASE WHEN pg_sleep({delay}) IS NULL THEN 'null' ELSE $1::json END, now())
-                 RETURNING id"
-            ),
+            Shape::Slow => {
+                let others = ", (".to_owned() + &event + ")";
+                format!(
+                    "{into} VALUES ('{EVENT_TYPE}',
+                        CASE WHEN pg_sleep({delay}) IS NULL THEN 'null' ELSE $1::json END, now())
+                     {} RETURNING id",
+                    others.repeat(rows as usize - 1)
+                )
+            }
             Shape::Trigger => {
                 format!("INSERT INTO {queue}_orders (data) VALUES ($1::json) RETURNING first")
             }

@@ -22,6 +22,7 @@ use super::{
     Args,
     engine::{Engine, Scratch},
     ledger::{Outcome, Tag},
+    mysql::Mysql,
     plan::Plan,
     postgres::Postgres,
     readers::{Kind, Reader},
@@ -102,6 +103,7 @@ impl Stage {
                 let schema = config.db.schema.as_deref();
                 Arc::new(Postgres::new(url, schema, names.clone()))
             }
+            DbUrl::Mysql(url) => Arc::new(Mysql::new(url, names.clone())),
         };
         let place = engine.place();
         let site = Site::find(engine, names, file.as_deref())
@@ -278,7 +280,8 @@ impl Play<'_> {
         }
         let inserted = CancellationToken::new();
         let scene = Arc::clone(&self.scene);
-        let readers = self.readers.clone();
+        let mut readers = self.readers.clone();
+        readers.retain(|it| it.kind != Kind::Original || !self.scene.engine.original_waits());
         let known = inserted.clone();
         self.start(Role::Writer, async move {
             let passed = async {

@@ -99,7 +99,11 @@ impl Site {
                 self.engine.kind()
             );
         };
-        let answer = session.texts(two_phase.allowed).await;
+        // Without a look at what is prepared nothing could be cleaned up.
+        let answer = match session.texts(two_phase.prepared).await {
+            Ok(_) => session.texts(two_phase.allowed).await,
+            refused => refused,
+        };
         match answer {
             Ok(answer) if answer.first().is_some_and(|answer| answer == "yes") => Ok(()),
             Ok(_) => bail!("--two-phase: not allowed here; {}", two_phase.advice),

@@ -6,7 +6,9 @@
 //! no connection is held between calls. What must hold between replicas
 //! (positions, epochs, sessions) is decided in the SQL, never in memory.
 
+mod discarded;
 mod migrate;
+pub mod mysql;
 pub mod postgres;
 mod requests;
 mod rows;

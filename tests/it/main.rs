@@ -18,6 +18,7 @@ mod input;
 mod ledger;
 mod lifecycle;
 mod load;
+mod mysql;
 mod poll;
 mod postgres;
 mod push;
@@ -29,4 +30,5 @@ mod services;
 #[cfg(feature = "soak")]
 mod soak;
 mod soak_command;
+mod sqlite;
 mod store;

@@ -89,3 +89,4 @@ macro_rules! conformance {
 
 conformance!(sqlite, crate::store::engines::sqlite);
 conformance!(postgres, crate::store::engines::postgres);
+conformance!(mysql, crate::store::engines::mysql);

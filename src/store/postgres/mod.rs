@@ -8,7 +8,6 @@
 
 mod connections;
 mod consumers;
-mod discarded;
 mod floors;
 mod queue;
 mod schema;
@@ -26,11 +25,12 @@ use sqlx::SqlStr;
 use tokio::time::timeout;
 use uuid::Uuid;
 
+use self::connections::Connections;
 pub use self::url::PostgresUrl;
-use self::{connections::Connections, discarded::LowEnd};
 use super::{
     Advance, Advanced, Append, Audit, Blocker, Bounds, Consumer, ConsumerPage, Effect, Error,
     IdRuns, NewSession, Opening, Options, Page, Refusal, Span, Standing, Store, Tail,
+    discarded::LowEnd,
 };
 use crate::event::{ConsumerKey, EventId, Moment};
 
