@@ -2,6 +2,9 @@
 //! service, driven by transactions that the tests hold open.
 
 mod cluster;
+mod contract;
+mod replicas;
+mod text;
 
 pub use cluster::{Cluster, Database};
 
