@@ -25,24 +25,26 @@ use crate::{
 const PACKET_HEADROOM: u64 = 64 * 1024;
 
 impl MysqlStore {
-    pub(super) async fn check_contract(&self) -> Result<(), Error> {
+    /// Before anything is written to it.
+    pub(super) async fn check_server(&self) -> Result<(), Error> {
         let server = self.connections.server();
         check_server(&server).map_err(Error::Contract)?;
         galera(&server).map_err(Error::Contract)?;
         let mut connection = self.connections.read().await?;
         self.check_capabilities(&mut connection).await?;
         let replication = replication(&mut connection).await?;
-        check_replication(replication.as_ref()).map_err(Error::Contract)?;
-        let names = &self.options.common.names;
-        let catalogue = self
-            .catalogue(&mut connection)
-            .await
-            .map_err(|error| unavailable(&error))?;
-        let limits = catalogue.check(names).map_err(Error::Contract)?;
-        for limit in limits {
+        check_replication(replication.as_ref()).map_err(Error::Contract)
+    }
+
+    pub(super) async fn check_tables(&self) -> Result<(), Error> {
+        let mut connection = self.connections.read().await?;
+        let catalogue = self.catalogue(&mut connection).await;
+        let catalogue = catalogue.map_err(|error| unavailable(&error))?;
+        drop(connection);
+        let limits = catalogue.check(&self.options.common.names);
+        for limit in limits.map_err(Error::Contract)? {
             tracing::warn!("{limit}");
         }
-        drop(connection);
         self.check_privileges().await
     }
 
