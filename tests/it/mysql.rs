@@ -2,6 +2,10 @@
 //! service, driven by transactions that the tests hold open.
 
 mod cluster;
+mod contract;
+mod faults;
+mod replicas;
+mod text;
 
 pub use cluster::{Cluster, Database};
 

@@ -146,7 +146,7 @@ impl Live {
         if let Err(error) = first.close().await {
             tracing::debug!(%error, "closing the first connection");
         }
-        let session = server.session(Isolation::ReadCommitted, options.statement_timeout);
+        let session = server.pooled_session(options.statement_timeout);
         let pool = |connections| {
             let session = session.clone();
             MySqlPoolOptions::new()

@@ -25,24 +25,26 @@ use crate::{
 const PACKET_HEADROOM: u64 = 64 * 1024;
 
 impl MysqlStore {
-    pub(super) async fn check_contract(&self) -> Result<(), Error> {
+    /// Before anything is written to it.
+    pub(super) async fn check_server(&self) -> Result<(), Error> {
         let server = self.connections.server();
         check_server(&server).map_err(Error::Contract)?;
         galera(&server).map_err(Error::Contract)?;
         let mut connection = self.connections.read().await?;
         self.check_capabilities(&mut connection).await?;
         let replication = replication(&mut connection).await?;
-        check_replication(replication.as_ref()).map_err(Error::Contract)?;
-        let names = &self.options.common.names;
-        let catalogue = self
-            .catalogue(&mut connection)
-            .await
-            .map_err(|error| unavailable(&error))?;
-        let limits = catalogue.check(names).map_err(Error::Contract)?;
-        for limit in limits {
+        check_replication(replication.as_ref()).map_err(Error::Contract)
+    }
+
+    pub(super) async fn check_tables(&self) -> Result<(), Error> {
+        let mut connection = self.connections.read().await?;
+        let catalogue = self.catalogue(&mut connection).await;
+        let catalogue = catalogue.map_err(|error| unavailable(&error))?;
+        drop(connection);
+        let limits = catalogue.check(&self.options.common.names);
+        for limit in limits.map_err(Error::Contract)? {
             tracing::warn!("{limit}");
         }
-        drop(connection);
         self.check_privileges().await
     }
 
@@ -328,5 +330,166 @@ impl Catalogue {
     fn find(&self, table: &str, name: &str) -> Option<&Column> {
         let mut columns = self.columns.iter();
         columns.find(|column| column.table == table && column.name.eq_ignore_ascii_case(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::server::tests::{MARIADB, MYSQL, answer},
+        *,
+    };
+
+    /// What a server answers, except for these.
+    fn with(
+        variables: &[(&'static str, &'static str)],
+        changes: &[(&'static str, &'static str)],
+    ) -> Server {
+        let kept = variables
+            .iter()
+            .filter(|(name, _)| changes.iter().all(|(changed, _)| changed != name));
+        answer(&kept.chain(changes).copied().collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn servers_as_they_come_are_served() {
+        for variables in [MARIADB, MYSQL] {
+            assert_eq!(check_server(&answer(variables)), Ok(()));
+            assert_eq!(galera(&answer(variables)), Ok(()));
+        }
+    }
+
+    #[test]
+    fn every_unfit_server_is_named() {
+        for (variables, change, remedy) in [
+            (MARIADB, ("read_only", "ON"), "at the primary"),
+            (MARIADB, ("read_only", "NO_LOCK"), "at the primary"),
+            (MARIADB, ("innodb_read_only", "ON"), "at the primary"),
+            (MYSQL, ("super_read_only", "ON"), "at the primary"),
+            (MYSQL, ("max_allowed_packet", "4194304"), "SET GLOBAL"),
+            (MYSQL, ("binlog_format", "STATEMENT"), "ROW or MIXED"),
+        ] {
+            let refusal = check_server(&with(variables, &[change])).expect_err(remedy);
+            assert!(refusal.contains(remedy), "{refusal}");
+        }
+        // Nothing is logged, so it does not matter how.
+        let unlogged = with(MARIADB, &[("binlog_format", "STATEMENT")]);
+        assert_eq!(check_server(&unlogged), Ok(()));
+    }
+
+    #[test]
+    fn replica_is_refused_by_either_servers_words() {
+        let status = |pairs: &[(&str, &str)]| {
+            let owned = |&(name, value): &(&str, &str)| (name.to_owned(), value.to_owned());
+            check_replication(Some(&pairs.iter().map(owned).collect()))
+        };
+        assert_eq!(check_replication(None), Ok(()));
+        for pairs in [
+            [("Master_Host", "db1"), ("Slave_SQL_Running", "Yes")],
+            [("Source_Host", "db1"), ("Replica_SQL_Running", "Yes")],
+        ] {
+            let refusal = status(&pairs).expect_err("it applies");
+            assert!(
+                refusal.contains("db1") && refusal.contains("STOP REPLICA"),
+                "{refusal}"
+            );
+        }
+        let stopped = [("Master_Host", "db1"), ("Slave_SQL_Running", "No")];
+        assert_eq!(status(&stopped), Ok(()));
+    }
+
+    fn column(table: &str, name: &str, kind: &str) -> Column {
+        let is_text = matches!(kind, "varchar" | "longtext");
+        Column {
+            table: table.into(),
+            name: name.into(),
+            kind: kind.into(),
+            collation: is_text.then(|| "utf8mb4_bin".into()),
+            extra: if name == "id" { "auto_increment" } else { "" }.into(),
+            nullable: false,
+        }
+    }
+
+    fn sound() -> Catalogue {
+        let (queue, consumers) = ("evt_queue", "evt_consumers");
+        let key = |table: &str, name: &str, column: &str| {
+            ((table.to_owned(), name.to_owned()), vec![column.to_owned()])
+        };
+        Catalogue {
+            engines: [queue, consumers]
+                .map(|it| (it.into(), "InnoDB".into()))
+                .into(),
+            columns: vec![
+                column(queue, "id", "bigint"),
+                column(queue, "type", "varchar"),
+                column(queue, "data", "longtext"),
+                column(queue, "ts", "datetime"),
+                column(consumers, "id", "smallint"),
+                column(consumers, "last_evt_id", "bigint"),
+                column(consumers, "reg_time", "datetime"),
+                column(consumers, "last_time", "datetime"),
+                column(consumers, "ident", "varchar"),
+                column(consumers, "epoch", "bigint"),
+            ],
+            keys: [
+                key(queue, "PRIMARY", "id"),
+                key(consumers, "ident", "ident"),
+            ]
+            .into(),
+        }
+    }
+
+    type Breaks = fn(&mut Catalogue);
+
+    fn broken(breaks: Breaks) -> Result<Vec<String>, String> {
+        let mut catalogue = sound();
+        breaks(&mut catalogue);
+        catalogue.check(&Names::default())
+    }
+
+    #[test]
+    fn every_broken_contract_is_named() {
+        assert_eq!(broken(|_| ()), Ok(Vec::new()));
+        let cases: [(&str, Breaks); 7] = [
+            ("ENGINE = InnoDB", |c| {
+                c.engines.insert("evt_queue".into(), "MyISAM".into());
+            }),
+            ("is not a table", |c| {
+                // What the catalogue says of a view.
+                c.engines.insert("evt_queue".into(), String::new());
+            }),
+            ("lacks column ts", |c| {
+                c.columns.remove(3);
+            }),
+            ("AUTO_INCREMENT", |c| c.columns[0].extra.clear()),
+            ("primary key", |c| {
+                c.keys.remove(&("evt_queue".into(), "PRIMARY".into()));
+            }),
+            ("ADD UNIQUE", |c| {
+                c.keys.remove(&("evt_consumers".into(), "ident".into()));
+            }),
+            ("--widen", |c| c.columns[2].kind = "json".into()),
+        ];
+        for (remedy, breaks) in cases {
+            let refusal = broken(breaks).expect_err(remedy);
+            assert!(refusal.contains(remedy), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn limits_of_adopted_tables_are_told() {
+        let cases: [(&str, Breaks); 3] = [
+            ("65535 bytes", |c| c.columns[2].kind = "text".into()),
+            ("emoji", |c| {
+                c.columns[2].collation = Some("utf8mb3_general_ci".into());
+            }),
+            ("upper from lower", |c| {
+                c.columns[8].collation = Some("utf8mb4_unicode_ci".into());
+            }),
+        ];
+        for (text, breaks) in cases {
+            let limits = broken(breaks).expect("served");
+            assert!(limits.len() == 1 && limits[0].contains(text), "{limits:?}");
+        }
     }
 }

@@ -25,10 +25,11 @@ const NO_SUCH_TABLE: u16 = 1146;
 impl MysqlStore {
     /// Applies the steps that are missing and checks the contract.
     pub(super) async fn prepare_schema(&self) -> Result<(), Error> {
+        self.check_server().await?;
         if !self.pending().await?.is_empty() {
             self.apply_pending().await?;
         }
-        self.check_contract().await
+        self.check_tables().await
     }
 
     /// The steps that this stream has not had. A database of the original has

@@ -34,6 +34,10 @@ const IDLE_LIMIT: Duration = Duration::from_hours(24 * 365);
 /// A stopped process must not keep its row locks for longer.
 const IDLE_TRANSACTION_LIMIT: Duration = Duration::from_secs(15);
 
+/// The same where the server knows only idle sessions: a pool closes its spare
+/// ones before.
+const IDLE_POOLED_LIMIT: Duration = Duration::from_mins(3);
+
 impl Server {
     pub(super) async fn ask(connection: &mut MySqlConnection) -> Result<Self, sqlx::Error> {
         const VARIABLES: &str = "SHOW SESSION VARIABLES WHERE Variable_name IN (
@@ -87,6 +91,16 @@ impl Server {
         ["server_id", "hostname", "port", "socket", "datadir"]
             .map(|name| self.text(name).unwrap_or_default())
             .join(" ")
+    }
+
+    /// As [`Self::session`], for one that writes and is closed when it rests.
+    pub(super) fn pooled_session(&self, statement_timeout: Duration) -> String {
+        let session = self.session(Isolation::ReadCommitted, statement_timeout);
+        if self.has("idle_transaction_timeout") {
+            return session;
+        }
+        let limit = IDLE_POOLED_LIMIT.as_secs();
+        format!("{session}; SET wait_timeout = {limit}")
     }
 
     /// Statements that make a session what the SQL relies on, whatever the
@@ -204,6 +218,9 @@ pub(super) mod tests {
             "{mysql}"
         );
         assert!(!mysql.contains("max_statement_time") && !mysql.contains("idle_transaction"));
+        let pooled = |variables| answer(variables).pooled_session(Duration::from_secs(10));
+        assert!(pooled(MYSQL).ends_with("; SET wait_timeout = 180"));
+        assert!(pooled(MARIADB).ends_with("READ WRITE"));
     }
 
     #[test]
