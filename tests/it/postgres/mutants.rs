@@ -162,6 +162,10 @@ const SCRIPTS: &[Script] = &[
         "id drawn after the first statement of a look",
         &[
             Look,
+            // A gap, so that the look needs all its statements.
+            Do((A, Begin)),
+            Do((A, Insert)),
+            Do((A, Rollback)),
             Do((B, Insert)),
             LookDuring(&[(A, Begin), (A, Insert)], &[]),
             Look,
@@ -173,6 +177,10 @@ const SCRIPTS: &[Script] = &[
         "id drawn after the second statement of a look",
         &[
             Look,
+            // A gap, so that the look needs all its statements.
+            Do((A, Begin)),
+            Do((A, Insert)),
+            Do((A, Rollback)),
             Do((B, Insert)),
             LookDuring(&[], &[(A, Begin), (A, Insert), (B, Insert)]),
             Look,
