@@ -7,9 +7,9 @@ mod faults;
 mod replicas;
 mod text;
 
-pub use cluster::{Cluster, Database};
+pub use cluster::{Cluster, Database, LockMode, Offer};
 
-use cluster::{LockMode, Offer, insert, run};
+use cluster::{insert, run};
 use sqlx::Row as _;
 
 const QUEUE: &str =

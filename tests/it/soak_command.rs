@@ -1,30 +1,36 @@
 //! `eventstream soak`, the short form of the proof, on every engine. (The long
 //! runs of the service itself are in `soak`, behind the feature of that name.)
 
-use std::process::Output;
+use std::{process::Output, time::Duration};
 
 use serde_json::Value;
 use sqlx::Row as _;
 use tokio::time::timeout;
 
 use crate::{
+    mysql,
     postgres::{Cluster, Database},
     server::{PATIENCE, PROGRAM, clean_command, eventually, signal, sqlite},
 };
 
 async fn soak(url: &str, args: &[&str]) -> Output {
+    soak_within(PATIENCE * 3, url, args).await
+}
+
+/// Runs it on a database.
+pub async fn soak_within(limit: Duration, url: &str, args: &[&str]) -> Output {
     let run = clean_command(PROGRAM)
         .args(["soak", "--json", "--db", url])
         .args(args)
         .output();
-    timeout(PATIENCE * 3, run)
+    timeout(limit, run)
         .await
         .expect("it ends")
         .expect("it starts")
 }
 
 /// The verdict of a run that found nothing wrong.
-fn verdict(output: &Output, events: u64) -> Value {
+pub fn verdict(output: &Output, events: u64) -> Value {
     let stderr = String::from_utf8_lossy(&output.stderr);
     let stdout = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{stdout}\n{stderr}");
@@ -95,6 +101,45 @@ async fn on_postgres_nothing_is_lost_where_other_readers_lose() {
         assert!(transactions[kind].as_u64() > Some(0), "{verdict}");
     }
     assert_eq!(inventory(&database).await, [""; 0]);
+}
+
+async fn nothing_is_lost_on_mysql(database: &mysql::Database) {
+    let args = [
+        "--events",
+        "3000",
+        "--writers",
+        "48",
+        "--seed",
+        "1",
+        "--two-phase",
+        "--compare",
+        "--long-unrelated",
+        "3",
+        "--long-related",
+        "1",
+    ];
+    let verdict = verdict(&soak(&database.url, &args).await, 3000);
+    // The original's read waits for open transactions; what it loses is chance.
+    for reader in &READERS[..2] {
+        assert!(lost(&verdict, reader) > 0, "{reader}: {verdict}");
+    }
+    let sql = "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE()
+        UNION ALL SELECT ROUTINE_NAME FROM information_schema.ROUTINES
+            WHERE ROUTINE_SCHEMA = DATABASE()";
+    let left = sqlx::query(sql).fetch_all(&mut database.session().await);
+    assert_eq!(left.await.expect("read").len(), 0);
+}
+
+#[tokio::test]
+async fn on_mysql_nothing_is_lost_where_other_readers_lose() {
+    let database = mysql::Cluster::shared().database().await;
+    nothing_is_lost_on_mysql(&database).await;
+}
+
+#[tokio::test]
+async fn on_mysql_nothing_is_lost_where_nobody_locks_the_counter() {
+    let server = mysql::Cluster::of(mysql::Offer::Schema, mysql::LockMode::Interleaved);
+    nothing_is_lost_on_mysql(&server.database().await).await;
 }
 
 #[tokio::test]
