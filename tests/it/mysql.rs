@@ -1,10 +1,15 @@
 //! MySQL and MariaDB: the adversarial cases of the frontier, through the real
 //! service, driven by transactions that the tests hold open.
 
+mod adoption;
+mod cases;
 mod cluster;
 mod contract;
+mod load;
 mod replicas;
+mod stage;
 mod text;
+mod window;
 
 pub use cluster::{Cluster, Database};
 

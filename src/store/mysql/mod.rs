@@ -7,11 +7,14 @@
 //! row, replicas, sessions, stops); where InnoDB breaks a deadlock all the
 //! same, the transaction is repeated.
 
+mod barriers;
+mod blockers;
 mod connections;
 mod consumers;
 mod contract;
 mod errors;
 mod galera;
+mod prober;
 mod queue;
 mod schema;
 mod server;

@@ -315,7 +315,7 @@ impl Database {
     }
 }
 
-async fn connect(url: &str) -> MySqlConnection {
+pub async fn connect(url: &str) -> MySqlConnection {
     MySqlConnection::connect(url).await.expect("connected")
 }
 
