@@ -119,9 +119,11 @@ impl MysqlStore {
             let Err(error) = sqlx::query(self.sql(probe)).execute(&mut *connection).await else {
                 continue;
             };
-            let table = match probe.contains("evt_queue") {
-                true => &self.options.common.names.queue,
-                false => &self.options.common.names.consumers,
+            let names = &self.options.common.names;
+            let table = if probe.contains("evt_queue") {
+                &names.queue
+            } else {
+                &names.consumers
             };
             return Err(match number(&error) {
                 Some(number) if DENIED.contains(&number) => Error::Contract(format!(

@@ -177,12 +177,12 @@ impl MysqlStore {
     }
 
     /// A statement for `count` rows: `row` so many times in the place of ROWS.
-    fn query_of(
+    fn query_of<'q>(
         &self,
         text: &'static str,
         row: &str,
         count: usize,
-    ) -> Query<'static, MySql, MySqlArguments> {
+    ) -> Query<'q, MySql, MySqlArguments> {
         use sqlx::AssertSqlSafe;
         let rows = vec![row; count].join(", ");
         let sql = self.options.common.names.apply(text).replace("ROWS", &rows);

@@ -134,6 +134,10 @@ impl Server {
             let limit = IDLE_TRANSACTION_LIMIT.as_secs();
             settings.push(format!("idle_transaction_timeout = {limit}"));
         }
+        // A cluster decides for itself; see `galera`.
+        if !self.is_on("wsrep_on") {
+            settings.push("auto_increment_increment = 1, auto_increment_offset = 1".to_owned());
+        }
         // MySQL would tell the next id of a day ago.
         if self.has("information_schema_stats_expiry") {
             settings.push("information_schema_stats_expiry = 0".to_owned());
@@ -209,15 +213,18 @@ pub(super) mod tests {
             answer(variables).session(Isolation::ReadCommitted, Duration::from_millis(2500))
         };
         let mariadb = session(MARIADB);
-        assert!(mariadb.contains("max_statement_time = 2.500, idle_transaction_timeout = 15;"));
+        assert!(mariadb.contains("max_statement_time = 2.500, idle_transaction_timeout = 15, "));
         assert!(mariadb.ends_with("ISOLATION LEVEL READ COMMITTED, READ WRITE"));
         assert!(!mariadb.contains("max_execution_time") && !mariadb.contains("stats_expiry"));
         let mysql = session(MYSQL);
         assert!(
-            mysql.contains("max_execution_time = 2500, information_schema_stats_expiry = 0;"),
+            mysql.contains("max_execution_time = 2500, ")
+                && mysql.contains("information_schema_stats_expiry = 0;"),
             "{mysql}"
         );
         assert!(!mysql.contains("max_statement_time") && !mysql.contains("idle_transaction"));
+        let cluster = session(&[("wsrep_on", "ON")]);
+        assert!(mysql.contains("increment = 1") && !cluster.contains("increment = 1"));
         let pooled = |variables| answer(variables).pooled_session(Duration::from_secs(10));
         assert!(pooled(MYSQL).ends_with("; SET wait_timeout = 180"));
         assert!(pooled(MARIADB).ends_with("READ WRITE"));
