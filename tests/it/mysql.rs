@@ -5,6 +5,8 @@ mod adoption;
 mod cases;
 mod cluster;
 mod contract;
+mod faults;
+mod galera;
 mod load;
 mod replicas;
 mod stage;

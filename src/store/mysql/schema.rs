@@ -25,10 +25,11 @@ const NO_SUCH_TABLE: u16 = 1146;
 impl MysqlStore {
     /// Applies the steps that are missing and checks the contract.
     pub(super) async fn prepare_schema(&self) -> Result<(), Error> {
+        self.check_server().await?;
         if !self.pending().await?.is_empty() {
             self.apply_pending().await?;
         }
-        self.check_contract().await
+        self.check_tables().await
     }
 
     /// The steps that this stream has not had. A database of the original has
@@ -113,9 +114,10 @@ impl MysqlStore {
         let sql = self.options.common.names.apply(step.sql);
         for statement in sql.split_inclusive(";\n") {
             let statement = AssertSqlSafe(statement.to_owned());
-            match sqlx::raw_sql(statement).execute(&mut *connection).await {
-                Err(error) if number(&error).is_some_and(|it| ALREADY_THERE.contains(&it)) => {}
-                outcome => drop(outcome?),
+            if let Err(error) = sqlx::raw_sql(statement).execute(&mut *connection).await
+                && !number(&error).is_some_and(|it| ALREADY_THERE.contains(&it))
+            {
+                return Err(error);
             }
         }
         sqlx::query(RECORD)
@@ -236,8 +238,9 @@ fn widening(names: &Names, columns: &[Column]) -> Vec<String> {
     statements
 }
 
-/// What a user needs, as statements for an administrator. `USER@HOST` is left
-/// for them to fill in.
+/// What a user needs, as statements for an administrator, who puts the real
+/// user in the place of `'USER'@'HOST'` and runs them in the stream's database
+/// when its tables are there. To make them it needs `CREATE` and `ALTER` too.
 #[must_use]
 pub fn grants(names: &Names) -> String {
     let (queue, consumers) = (&names.queue, &names.consumers);

@@ -207,7 +207,7 @@ impl Cluster {
         }
     }
 
-    fn url(&self, user: &str, database: &str) -> String {
+    pub fn url(&self, user: &str, database: &str) -> String {
         let socket = self.dir.join("socket");
         format!(
             "mysql://{user}@localhost/{database}?socket={}",
