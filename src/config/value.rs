@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{DbUrl, MysqlUrl, PostgresUrl, Synchronous};
+use super::{DbUrl, Galera, MysqlUrl, PostgresUrl, Synchronous};
 use crate::listen::Address;
 use crate::telemetry::{self, LogFormat};
 
@@ -61,6 +61,14 @@ pub(super) fn synchronous(text: &str) -> Read<Synchronous> {
         "full" => Ok(Synchronous::Full),
         "extra" => Ok(Synchronous::Extra),
         _ => Err("is not one of full, normal, extra".to_owned()),
+    }
+}
+
+pub(super) fn galera(text: &str) -> Read<Galera> {
+    match text {
+        "refuse" => Ok(Galera::Refuse),
+        "single-writer" => Ok(Galera::SingleWriter),
+        _ => Err("is not one of refuse, single-writer".to_owned()),
     }
 }
 

@@ -9,7 +9,7 @@
 //! the column's own rules, which its index follows, and taken for the consumer
 //! only if its ident is the same to the letter.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use sqlx::{MySqlConnection, Row, mysql::MySqlRow};
 
@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Columns of a consumer; the stream twice, then the lapse of sessions in ms.
-const COLUMNS: &str = "SELECT c.ident, CAST(c.last_evt_id AS SIGNED) AS position, c.epoch,
+const COLUMNS: &str = "SELECT c.ident, CAST(c.last_evt_id AS SIGNED) AS reached, c.epoch,
         TIMESTAMPDIFF(SECOND, '1970-01-01', c.reg_time) * 1000 AS reg_millis,
         TIMESTAMPDIFF(SECOND, '1970-01-01', c.last_time) * 1000 AS last_millis,
         (SELECT s.reason FROM evt_stopped s WHERE s.stream = ? AND s.ident = c.ident) AS stopped,
@@ -155,12 +155,12 @@ impl MysqlStore {
     ) -> Result<(), sqlx::Error> {
         let mut told: BTreeMap<EventId, Option<Moment>> = BTreeMap::new();
         for consumer in consumers {
-            let position = consumer.position;
-            if !told.contains_key(&position) {
-                let missing = self.missing_after(connection, position).await?;
-                told.insert(position, missing);
-            }
-            consumer.oldest_missing = told[&position];
+            consumer.oldest_missing = match told.entry(consumer.position) {
+                Entry::Occupied(told) => *told.get(),
+                Entry::Vacant(new) => {
+                    *new.insert(self.missing_after(connection, consumer.position).await?)
+                }
+            };
         }
         Ok(())
     }
@@ -304,7 +304,7 @@ impl MysqlStore {
         moves: &[Advance],
     ) -> Result<BTreeMap<String, Locked>, sqlx::Error> {
         const LOCK: &str = "SELECT CAST(id AS SIGNED) AS row_id, ident,
-                CAST(last_evt_id AS SIGNED) AS position, epoch,
+                CAST(last_evt_id AS SIGNED) AS reached, epoch,
                 CAST(last_time < UTC_TIMESTAMP() - INTERVAL 1 MINUTE AS SIGNED) AS quiet
             FROM evt_consumers WHERE ident IN (ROWS) ORDER BY ident FOR UPDATE";
         if moves.is_empty() {
@@ -318,7 +318,7 @@ impl MysqlStore {
         let locked = |row: &MySqlRow| {
             let locked = Locked {
                 row: row.get("row_id"),
-                position: row.get("position"),
+                position: row.get("reached"),
                 epoch: row.get("epoch"),
                 quiet: row.get::<Option<i64>, _>("quiet") == Some(1),
                 target: None,
@@ -512,7 +512,7 @@ fn consumer(row: &MySqlRow) -> Option<Consumer> {
     let label: Option<&str> = row.get("label");
     Some(Consumer {
         key: ConsumerKey::from_ident(row.get("ident"))?,
-        position: EventId::stored(row.get("position")),
+        position: EventId::stored(row.get("reached")),
         epoch: row.get("epoch"),
         reg_time: moment("reg_millis"),
         last_time: moment("last_millis"),

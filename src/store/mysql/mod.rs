@@ -7,11 +7,14 @@
 //! row, replicas, sessions, stops); where InnoDB breaks a deadlock all the
 //! same, the transaction is repeated.
 
+mod barriers;
+mod blockers;
 mod connections;
 mod consumers;
 mod contract;
 mod errors;
 mod galera;
+mod prober;
 mod queue;
 mod schema;
 mod server;
@@ -38,7 +41,7 @@ use self::{
     errors::{commit_failed, is_deadlock, unavailable},
     queue::CAUTIOUS_SIZE,
 };
-pub use self::{schema::grants, url::MysqlUrl};
+pub use self::{galera::Galera, schema::grants, url::MysqlUrl};
 use super::{
     Advance, Advanced, Append, Audit, Blocker, Bounds, Consumer, ConsumerPage, Effect, Error,
     IdRuns, NewSession, Opening, Options, Page, Refusal, Span, Standing, Store, Tail,
@@ -57,6 +60,8 @@ pub struct MysqlOptions {
     pub read_connections: u32,
     /// Connections for writing.
     pub write_connections: u32,
+    /// Whether a cluster with several writers is refused.
+    pub galera: Galera,
     /// Settings that every engine has.
     pub common: Options,
 }
@@ -177,12 +182,12 @@ impl MysqlStore {
     }
 
     /// A statement for `count` rows: `row` so many times in the place of ROWS.
-    fn query_of(
+    fn query_of<'q>(
         &self,
         text: &'static str,
         row: &str,
         count: usize,
-    ) -> Query<'static, MySql, MySqlArguments> {
+    ) -> Query<'q, MySql, MySqlArguments> {
         use sqlx::AssertSqlSafe;
         let rows = vec![row; count].join(", ");
         let sql = self.options.common.names.apply(text).replace("ROWS", &rows);

@@ -1,6 +1,10 @@
 //! The queue table: group commit, pages, its ends.
 
-use sqlx::{MySqlConnection, Row, mysql::MySqlRow};
+use sqlx::{
+    MySql, MySqlConnection, Row,
+    mysql::{MySqlArguments, MySqlRow},
+    query::Query,
+};
 
 use super::{
     MysqlStore,
@@ -9,7 +13,7 @@ use super::{
     text,
 };
 use crate::{
-    event::{Event, EventId, Fault, Moment, NewEvent, Want},
+    event::{Event, EventId, EventType, Fault, Moment, NewEvent, Want},
     limits,
     store::{
         Append, Bounds, Error, IdRuns, Page, Refusal, Span,
@@ -155,29 +159,68 @@ impl MysqlStore {
         Ok(outcomes)
     }
 
-    /// Inserts and returns the ids in the order of `events`. For an INSERT whose
-    /// rows are counted beforehand InnoDB reserves the ids as one run, in every
-    /// `innodb_autoinc_lock_mode`; `contract` sees to it that they count by one.
+    /// Inserts and returns the ids in the order of `events`.
     async fn insert_events(
         &self,
         connection: &mut MySqlConnection,
         events: &[&NewEvent],
     ) -> Result<Vec<i64>, sqlx::Error> {
-        const INSERT: &str = "INSERT INTO evt_queue (type, data, ts) VALUES ROWS";
         let mut ids = Vec::with_capacity(events.len());
         for packet in self.packets(events) {
-            let mut insert = self.query_of(INSERT, "(?, ?, UTC_TIMESTAMP())", packet.len());
-            for event in packet {
-                insert = insert.bind(event.kind.as_str()).bind(event.data.as_str());
-            }
-            let stored = insert.execute(&mut *connection).await?;
-            let first = i64::try_from(stored.last_insert_id()).unwrap_or(0);
-            if first == 0 || stored.rows_affected() != packet.len() as u64 {
+            let stored = if self.connections.server().is_on("wsrep_on") {
+                self.insert_returning(connection, packet).await?
+            } else {
+                self.insert_run(connection, packet).await?
+            };
+            if stored.len() != packet.len() {
                 return Err(sqlx::Error::RowNotFound);
             }
-            ids.extend((first..).take(packet.len()));
+            ids.extend(stored);
         }
         Ok(ids)
+    }
+
+    /// For an INSERT whose rows are counted beforehand InnoDB reserves the ids
+    /// as one run, in every `innodb_autoinc_lock_mode`, and our sessions count
+    /// by one.
+    async fn insert_run(
+        &self,
+        connection: &mut MySqlConnection,
+        events: &[&NewEvent],
+    ) -> Result<Vec<i64>, sqlx::Error> {
+        const INSERT: &str = "INSERT INTO evt_queue (type, data, ts) VALUES ROWS";
+        let stored = self.insert(INSERT, events).execute(connection).await?;
+        let first = i64::try_from(stored.last_insert_id()).unwrap_or(0);
+        if first == 0 || stored.rows_affected() != events.len() as u64 {
+            return Err(sqlx::Error::RowNotFound);
+        }
+        Ok((first..).take(events.len()).collect())
+    }
+
+    /// A cluster sets the step between ids at any time. It is MariaDB's.
+    async fn insert_returning(
+        &self,
+        connection: &mut MySqlConnection,
+        events: &[&NewEvent],
+    ) -> Result<Vec<i64>, sqlx::Error> {
+        const INSERT: &str = "INSERT INTO evt_queue (type, data, ts) VALUES ROWS
+            RETURNING CAST(id AS SIGNED)";
+        let rows = self.insert(INSERT, events).fetch_all(connection).await?;
+        let mut ids: Vec<i64> = rows.iter().map(|row| row.get(0)).collect();
+        ids.sort_unstable();
+        Ok(ids)
+    }
+
+    fn insert<'q>(
+        &self,
+        sql: &'static str,
+        events: &[&'q NewEvent],
+    ) -> Query<'q, MySql, MySqlArguments> {
+        let mut insert = self.query_of(sql, "(?, ?, UTC_TIMESTAMP())", events.len());
+        for event in events {
+            insert = insert.bind(event.kind.as_str()).bind(event.data.as_str());
+        }
+        insert
     }
 
     /// Events by statement: none is larger than the server takes.
@@ -562,12 +605,12 @@ impl MysqlStore {
 /// Wanted types as one text; `None` for all. A type of ours has no comma.
 fn type_list(want: &Want) -> Option<String> {
     let Want::Only(types) = want else { return None };
-    let types: Vec<&str> = types.iter().map(|kind| kind.as_str()).collect();
+    let types: Vec<&str> = types.iter().map(EventType::as_str).collect();
     Some(types.join(","))
 }
 
 /// How many of these rows fit: those before which there is still room.
-fn fit(sizes: &[(i64, usize)], room: usize) -> usize {
+pub(super) fn fit(sizes: &[(i64, usize)], room: usize) -> usize {
     let mut used = 0_usize;
     let fits = |(_, size): &&(i64, usize)| {
         let fits = used < room.max(1);
@@ -613,7 +656,7 @@ pub(super) fn event(row: &MySqlRow) -> Event {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{EventData, EventType};
+    use crate::event::EventData;
 
     #[test]
     fn rows_fit_while_there_is_room_before_them() {

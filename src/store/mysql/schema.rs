@@ -114,9 +114,10 @@ impl MysqlStore {
         let sql = self.options.common.names.apply(step.sql);
         for statement in sql.split_inclusive(";\n") {
             let statement = AssertSqlSafe(statement.to_owned());
-            match sqlx::raw_sql(statement).execute(&mut *connection).await {
-                Err(error) if number(&error).is_some_and(|it| ALREADY_THERE.contains(&it)) => {}
-                outcome => drop(outcome?),
+            if let Err(error) = sqlx::raw_sql(statement).execute(&mut *connection).await
+                && !number(&error).is_some_and(|it| ALREADY_THERE.contains(&it))
+            {
+                return Err(error);
             }
         }
         sqlx::query(RECORD)
@@ -237,8 +238,9 @@ fn widening(names: &Names, columns: &[Column]) -> Vec<String> {
     statements
 }
 
-/// What a user needs, as statements for an administrator. `USER@HOST` is left
-/// for them to fill in.
+/// What a user needs, as statements for an administrator, who puts the real
+/// user in the place of `'USER'@'HOST'` and runs them in the stream's database
+/// when its tables are there. To make them it needs `CREATE` and `ALTER` too.
 #[must_use]
 pub fn grants(names: &Names) -> String {
     let (queue, consumers) = (&names.queue, &names.consumers);

@@ -121,6 +121,8 @@ impl Server {
             format!("lock_wait_timeout = {}", TABLE_LOCK_TIMEOUT.as_secs()),
             format!("innodb_lock_wait_timeout = {seconds}"),
             format!("wait_timeout = {}", IDLE_LIMIT.as_secs()),
+            // Ids of a statement are a run; in a cluster see `galera`.
+            "auto_increment_increment = 1, auto_increment_offset = 1".to_owned(),
         ];
         // MariaDB bounds every statement, MySQL only SELECT.
         if self.has("max_statement_time") {
@@ -209,15 +211,17 @@ pub(super) mod tests {
             answer(variables).session(Isolation::ReadCommitted, Duration::from_millis(2500))
         };
         let mariadb = session(MARIADB);
-        assert!(mariadb.contains("max_statement_time = 2.500, idle_transaction_timeout = 15;"));
+        assert!(mariadb.contains("max_statement_time = 2.500, idle_transaction_timeout = 15, "));
         assert!(mariadb.ends_with("ISOLATION LEVEL READ COMMITTED, READ WRITE"));
         assert!(!mariadb.contains("max_execution_time") && !mariadb.contains("stats_expiry"));
         let mysql = session(MYSQL);
         assert!(
-            mysql.contains("max_execution_time = 2500, information_schema_stats_expiry = 0;"),
+            mysql.contains("max_execution_time = 2500, ")
+                && mysql.contains("information_schema_stats_expiry = 0;"),
             "{mysql}"
         );
         assert!(!mysql.contains("max_statement_time") && !mysql.contains("idle_transaction"));
+        assert!(mysql.contains("increment = 1") && mariadb.contains("offset = 1"));
         let pooled = |variables| answer(variables).pooled_session(Duration::from_secs(10));
         assert!(pooled(MYSQL).ends_with("; SET wait_timeout = 180"));
         assert!(pooled(MARIADB).ends_with("READ WRITE"));

@@ -9,8 +9,9 @@ use super::{
 use crate::{
     calls::{ids, poll, poll_of, refused, seek, status},
     round_trip::{add, register},
-    server::{Clients, Server},
+    server::{Clients, Server, eventually},
 };
+use futoin_eventstream::proto::GetStatusRequest;
 
 /// The tables as the original makes them, before and after its second step.
 pub const ORIGINAL: &str = "
@@ -383,6 +384,58 @@ async fn ids_that_were_set_back_stop_the_consumers_above() {
     assert_eq!(ids(&polled.events), [1]);
 }
 
+/// Runs one of the server's clients on a database, with this input; its output.
+fn client(name: &str, database: &Database, input: &[u8]) -> Vec<u8> {
+    use std::{io::Write as _, process::Stdio};
+    let (_, socket) = database.url.split_once("socket=").expect("it has one");
+    let mut process = std::process::Command::new(name)
+        .args(["--no-defaults", "--user=root", "--socket", socket])
+        .arg(&database.name)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it is installed");
+    let mut stdin = process.stdin.take().expect("it is piped");
+    stdin.write_all(input).expect("it reads");
+    drop(stdin);
+    let output = process.wait_with_output().expect("it ends");
+    assert!(output.status.success(), "{output:?}");
+    output.stdout
+}
+
+#[tokio::test]
+async fn older_copy_restored_under_a_running_service_is_noticed() {
+    let database = Cluster::shared().database().await;
+    let server = database.server().start().await;
+    let mut clients = server.clients().await;
+    register(&mut clients, "SHOP").await;
+    for _ in 0..3 {
+        add(&mut clients, "T", "1").await;
+    }
+    assert_eq!(poll_one(&mut clients, 2).await, [3]);
+    let copy = client("mariadb-dump", &database, b"");
+    for _ in 0..3 {
+        add(&mut clients, "T", "1").await;
+    }
+    assert_eq!(poll_one(&mut clients, 5).await, [6]);
+    client("mariadb", &database, &copy);
+    eventually(async || {
+        let status = clients.clone().admin.get_status(GetStatusRequest {}).await;
+        let problem = status
+            .map_err(|error| error.to_string())?
+            .into_inner()
+            .problem;
+        if problem.contains("restored") {
+            Ok(())
+        } else {
+            Err(problem)
+        }
+    })
+    .await;
+    assert_eq!(add(&mut clients, "T", "2").await, 4);
+    assert_eq!(poll_one(&mut clients, 3).await, [4]);
+}
+
 /// Runs `migrate --widen`; what it said.
 async fn widen(database: &Database) -> String {
     let output = tokio::process::Command::new(crate::server::PROGRAM)
@@ -415,8 +468,7 @@ async fn limits_of_adopted_tables_are_told_and_lifted_by_widening() {
             request_id: String::new(),
         };
         let refusal = clients.generate.add_event(request).await;
-        let refusal = refusal.expect_err("refused");
-        assert_eq!(refusal.code(), Code::InvalidArgument, "{refusal:?}");
+        refused(refusal, Code::FailedPrecondition, "EVENT_REFUSED");
     }
     let before = add(&mut clients, "T", "\"gr\u{fc}n\"").await;
     drop(server);
@@ -439,6 +491,21 @@ async fn limits_of_adopted_tables_are_told_and_lifted_by_widening() {
         .collect();
     assert_eq!(polled.events[0].id, before);
     assert_eq!(texts, ["\"gr\u{fc}n\"", emoji, &long]);
+}
+
+#[tokio::test]
+async fn event_without_data_blocks_who_wants_it_by_name() {
+    let database = original().await;
+    // The original's second step allows it.
+    database.run(ORIGINAL_UTF8MB4).await;
+    let server = database.server().start().await;
+    let mut clients = server.clients().await;
+    register(&mut clients, "SHOP").await;
+    database
+        .run("INSERT INTO evt_queue (type, ts) VALUES ('T', UTC_TIMESTAMP())")
+        .await;
+    let refusal = clients.poll.poll_events(poll_of("SHOP")).await;
+    refused(refusal, Code::FailedPrecondition, "EVENT_UNREADABLE");
 }
 
 #[tokio::test]
