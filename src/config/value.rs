@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{DbUrl, LatePolicy, Place, PostgresUrl, Synchronous};
+use super::{DbUrl, Galera, LatePolicy, MysqlUrl, Place, PostgresUrl, Synchronous};
 use crate::limits;
 use crate::listen::Address;
 use crate::telemetry::{self, LogFormat};
@@ -74,6 +74,14 @@ pub(super) fn late_policy(text: &str) -> Read<LatePolicy> {
     }
 }
 
+pub(super) fn galera(text: &str) -> Read<Galera> {
+    match text {
+        "refuse" => Ok(Galera::Refuse),
+        "single-writer" => Ok(Galera::SingleWriter),
+        _ => Err("is not one of refuse, single-writer".to_owned()),
+    }
+}
+
 /// A table's name, as it can stand in SQL of every engine without quotes.
 ///
 /// # Errors
@@ -105,10 +113,9 @@ pub(super) fn db_url(text: &str) -> Read<DbUrl> {
         "sqlite" => sqlite_path(rest).map(DbUrl::Sqlite),
         // What is wrong inside is not told: it may hold the password.
         "postgres" | "postgresql" => PostgresUrl::parse(text).map(DbUrl::Postgres),
-        "mysql" | "mariadb" => Err(format!(
-            "names a {scheme} database, which is not supported by this version yet; \
-             use sqlite:PATH or postgres://HOST/DATABASE"
-        )),
+        "mysql" | "mariadb" => MysqlUrl::parse(text)
+            .map(DbUrl::Mysql)
+            .map_err(str::to_owned),
         // The scheme may be the user of a URL that lost its scheme.
         _ => Err("is not a database URL like sqlite:eventstream.db".to_owned()),
     }
@@ -122,6 +129,7 @@ pub fn place(text: &str) -> Read<Place> {
     db_url(text).map(|url| match url {
         DbUrl::Sqlite(path) => Place::Sqlite(path),
         DbUrl::Postgres(url) => Place::Postgres(url),
+        DbUrl::Mysql(url) => Place::Mysql(url),
     })
 }
 
@@ -323,7 +331,8 @@ mod tests {
             ("sqlite::memory:", "in memory"),
             ("sqlite:a.db?mode=ro", "parameters"),
             ("postgres://u:secret@h:port/d", "like postgres://USER"),
-            ("mysql://u:secret@h/d", "not supported by this version yet"),
+            ("mysql://u:secret@h", "names no database"),
+            ("mysql://u:secret@h:port/d", "like mysql://USER"),
             ("secret:x@h", "like sqlite:"),
         ] {
             let rule = db_url(text).unwrap_err();
@@ -367,6 +376,17 @@ mod tests {
             "postgres:///d?host=/run/postgresql",
         ] {
             assert!(matches!(db_url(text), Ok(DbUrl::Postgres(_))), "{text}");
+        }
+    }
+
+    #[test]
+    fn mysql_urls() {
+        for text in [
+            "mysql://u:secret@h/d",
+            "mariadb://u@h:3307/d?ssl-mode=VERIFY_IDENTITY",
+            "mysql://u@localhost/d?socket=/run/mysqld/mysqld.sock",
+        ] {
+            assert!(matches!(db_url(text), Ok(DbUrl::Mysql(_))), "{text}");
         }
     }
 

@@ -68,6 +68,35 @@ pub(super) const POSTGRES: &[Step] = &[
     },
 ];
 
+/// The active database's steps for MySQL and MariaDB.
+pub(super) const MYSQL: &[Step] = &[
+    Step {
+        version: 1,
+        name: "ftn18_tables",
+        sql: include_str!("../../migrations/active/mysql/0001_ftn18_tables.sql"),
+    },
+    Step {
+        version: 2,
+        name: "service_tables",
+        sql: include_str!("../../migrations/active/mysql/0002_service_tables.sql"),
+    },
+    Step {
+        version: 3,
+        name: "skips_and_late_ids",
+        sql: include_str!("../../migrations/active/mysql/0003_skips_and_late_ids.sql"),
+    },
+    Step {
+        version: 4,
+        name: "witness",
+        sql: include_str!("../../migrations/active/mysql/0004_witness.sql"),
+    },
+    Step {
+        version: 5,
+        name: "upkeep",
+        sql: include_str!("../../migrations/active/mysql/0005_upkeep.sql"),
+    },
+];
+
 /// The warehouse's steps for SQLite.
 pub(super) const HISTORY_SQLITE: &[Step] = &[Step {
     version: 1,
@@ -80,4 +109,11 @@ pub(super) const HISTORY_POSTGRES: &[Step] = &[Step {
     version: 1,
     name: "history_tables",
     sql: include_str!("../../migrations/history/postgres/0001_history_tables.sql"),
+}];
+
+/// The warehouse's steps for MySQL and MariaDB.
+pub(super) const HISTORY_MYSQL: &[Step] = &[Step {
+    version: 1,
+    name: "history_tables",
+    sql: include_str!("../../migrations/history/mysql/0001_history_tables.sql"),
 }];

@@ -20,6 +20,7 @@ mod late_ids;
 mod ledger;
 mod lifecycle;
 mod load;
+mod mysql;
 mod poll;
 mod postgres;
 mod push;
@@ -30,5 +31,7 @@ mod server;
 mod services;
 #[cfg(feature = "soak")]
 mod soak;
+mod soak_command;
+mod sqlite;
 mod store;
 mod upkeep;

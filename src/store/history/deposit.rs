@@ -7,7 +7,7 @@ use super::{
     lenient,
 };
 use crate::{
-    event::{Event, EventId},
+    event::{Event, EventId, Moment},
     store::Error,
 };
 
@@ -97,6 +97,16 @@ impl Batch {
             last: id(self.events.last()),
             cause,
         }
+    }
+
+    /// As a table keeps it whose times have no fractions.
+    pub(super) fn in_whole_seconds(&self) -> Self {
+        let whole = |ts: Moment| Moment::from_unix_millis(ts.unix_millis().div_euclid(1000) * 1000);
+        let mut batch = self.clone();
+        for event in &mut batch.events {
+            event.ts = event.ts.map(whole);
+        }
+        batch
     }
 
     /// The piece with the events `from..to`; the last one reaches to the end.

@@ -9,6 +9,7 @@
 mod deposit;
 pub mod ledger;
 mod lenient;
+pub mod mysql;
 pub mod postgres;
 pub mod sqlite;
 
@@ -18,7 +19,7 @@ use async_trait::async_trait;
 
 pub use self::deposit::{Batch, Deposited, deposit};
 use self::ledger::{Digest, Range};
-use super::{Error, Span, postgres::PostgresUrl};
+use super::{Error, Span, mysql::MysqlUrl, postgres::PostgresUrl};
 use crate::event::{Event, EventId, Moment};
 
 /// A database that holds the history of one stream.
@@ -138,6 +139,8 @@ pub enum Place {
     Sqlite(PathBuf),
     /// A database of a PostgreSQL server.
     Postgres(PostgresUrl),
+    /// A database of a server of `MySQL` or `MariaDB`.
+    Mysql(MysqlUrl),
 }
 
 /// Settings that every engine has.
@@ -164,6 +167,7 @@ impl WarehouseOptions {
 pub fn at(place: &Place, options: WarehouseOptions) -> Arc<dyn Warehouse> {
     match place {
         Place::Sqlite(path) => Arc::new(sqlite::SqliteWarehouse::new(path.clone(), options)),
+        Place::Mysql(url) => Arc::new(mysql::MysqlWarehouse::new(url.clone(), options)),
         Place::Postgres(url) => Arc::new(postgres::PostgresWarehouse::new(url.clone(), options)),
     }
 }

@@ -8,7 +8,6 @@
 
 pub(super) mod connections;
 mod consumers;
-mod discarded;
 mod floors;
 mod grants;
 mod head;
@@ -32,11 +31,12 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 pub use self::url::PostgresUrl;
-use self::{connections::Connections, discarded::LowEnd, head::Head};
+use self::{connections::Connections, head::Head};
 use super::{
     Advance, Advanced, Append, Audit, Blocker, Bounds, Claim, Claimed, Consumer, ConsumerPage,
     Discard, Discardable, Discarded, Effect, Error, Expired, Expiry, Fence, IdRange, IdRuns, Lease,
     NewSession, Opening, Options, Page, Refusal, Rewound, Skip, Span, Standing, Store, Tail,
+    discarded::LowEnd,
 };
 use crate::event::{ConsumerKey, EventId, Moment};
 
