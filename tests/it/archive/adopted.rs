@@ -5,8 +5,8 @@ use crate::{calls::ids, server::Server};
 
 each_pair!(history_of_the_original_is_taken_over);
 
-async fn history_of_the_original_is_taken_over(active: Kind, warehouse: Kind) {
-    let (active, warehouse) = (Peek::new(active).await, Peek::new(warehouse).await);
+async fn history_of_the_original_is_taken_over(active: Kind, kind: Kind) {
+    let (active, warehouse) = (Peek::new(active).await, Peek::new(kind).await);
     // Its tables, without any of ours.
     let first = Server::builder().on(&active.url).start().await;
     first.terminate().await;
@@ -18,11 +18,15 @@ async fn history_of_the_original_is_taken_over(active: Kind, warehouse: Kind) {
             ))
             .await;
     }
+    let time = match kind {
+        Kind::Mysql => "DATETIME",
+        _ => "TIMESTAMP",
+    };
     warehouse
-        .run(
+        .run(&format!(
             "CREATE TABLE evt_history (id BIGINT NOT NULL PRIMARY KEY, type VARCHAR(16) NOT NULL,
-                data TEXT NOT NULL, ts TIMESTAMP NOT NULL)",
-        )
+                data TEXT NOT NULL, ts {time} NOT NULL)"
+        ))
         .await;
     // It encodes the data again, and was ended before it moved its position.
     for number in 1..=35 {

@@ -75,7 +75,7 @@ async fn late_id_is_inserted(active: Kind, warehouse: Kind) {
             "INSERT INTO evt_queue (id, type, data, ts)
             VALUES (12, 'A', '1', '2026-01-01 00:00:00')"
         }
-        Kind::Postgres => {
+        Kind::Postgres | Kind::Mysql => {
             "BEGIN; INSERT INTO evt_queue (type, data, ts)
                 VALUES ('GONE', '1', '2026-01-01 00:00:00'); ROLLBACK;
             INSERT INTO evt_queue (type, data, ts) VALUES ('A', '1', '2026-01-01 00:00:00')"

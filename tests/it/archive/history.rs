@@ -163,11 +163,7 @@ async fn filters_and_bounds_hold(active: Kind, warehouse: Kind) {
 
 async fn holes_are_told(active: Kind, warehouse: Kind) {
     let mut stage = old(active, warehouse).await;
-    // An archiver that began now would record what it finds.
-    stage.server.signal("TERM");
-    stage.server.ended().await;
-    let reader = stage.server.again().arg("--archive-run=false");
-    stage.server = reader.start().await;
+    stage.stop_archiving().await;
     let mut clients = stage.clients().await;
     // Somebody lost a part of the history.
     stage

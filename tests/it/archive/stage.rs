@@ -6,6 +6,7 @@ use tempfile::TempDir;
 
 use crate::{
     calls::status,
+    mysql,
     postgres::{Cluster, Database},
     server::{Builder, Clients, Server, eventually, program, sqlite},
 };
@@ -15,6 +16,7 @@ use crate::{
 pub enum Kind {
     Sqlite,
     Postgres,
+    Mysql,
 }
 
 /// A database that tests look into beside the program.
@@ -22,9 +24,14 @@ pub enum Kind {
 pub struct Peek {
     /// Where the program finds it.
     pub url: String,
-    file: Option<PathBuf>,
-    database: Option<Arc<Database>>,
-    _dir: Option<Arc<TempDir>>,
+    place: Place,
+}
+
+#[derive(Clone)]
+enum Place {
+    File(PathBuf, Arc<TempDir>),
+    Postgres(Arc<Database>),
+    Mysql(Arc<mysql::Database>),
 }
 
 impl Peek {
@@ -36,12 +43,17 @@ impl Peek {
                 let file = dir.path().join("peek.db");
                 Self {
                     url: format!("sqlite:{}", file.display()),
-                    file: Some(file),
-                    database: None,
-                    _dir: Some(Arc::new(dir)),
+                    place: Place::File(file, Arc::new(dir)),
                 }
             }
             Kind::Postgres => Self::of(Cluster::shared().database().await),
+            Kind::Mysql => {
+                let database = mysql::Cluster::shared().database().await;
+                Self {
+                    url: database.url.clone(),
+                    place: Place::Mysql(Arc::new(database)),
+                }
+            }
         }
     }
 
@@ -49,15 +61,16 @@ impl Peek {
     pub fn of(database: Database) -> Self {
         Self {
             url: database.url.clone(),
-            file: None,
-            database: Some(Arc::new(database)),
-            _dir: None,
+            place: Place::Postgres(Arc::new(database)),
         }
     }
 
     /// The file of an SQLite one.
     pub fn file(&self) -> &PathBuf {
-        self.file.as_ref().expect("it is a file")
+        match &self.place {
+            Place::File(file, _dir) => file,
+            _ => panic!("it is a file"),
+        }
     }
 
     /// The same, where the program is told another place.
@@ -68,48 +81,59 @@ impl Peek {
         }
     }
 
-    /// The database of a server's.
+    /// The database of a PostgreSQL server.
     pub fn database(&self) -> &Database {
-        self.database.as_ref().expect("it is a server's")
+        match &self.place {
+            Place::Postgres(database) => database,
+            _ => panic!("it is PostgreSQL's"),
+        }
     }
 
     /// Runs statements.
     pub async fn run(&self, sql: &str) {
-        match (&self.file, &self.database) {
-            (Some(file), _) => drop(sqlite(file, sql)),
-            (_, Some(database)) => database.run(sql).await,
-            _ => unreachable!("it is one of both"),
+        match &self.place {
+            Place::File(file, _dir) => drop(sqlite(file, sql)),
+            Place::Postgres(database) => database.run(sql).await,
+            Place::Mysql(database) => database.run(sql).await,
         }
     }
 
     /// The first column, which is text, of a query.
     pub async fn lines(&self, sql: &str) -> Vec<String> {
-        if let Some(file) = &self.file {
-            return sqlite(file, sql).lines().map(str::to_owned).collect();
-        }
-        let database = self.database.as_ref().expect("it is a server's");
-        let mut session = database.session().await;
-        let sql = sqlx::AssertSqlSafe(sql.to_owned());
-        let lines = sqlx::query_scalar(sql).fetch_all(&mut session).await;
+        let query = sqlx::AssertSqlSafe(sql.to_owned());
+        let lines = match &self.place {
+            Place::File(file, _dir) => {
+                return sqlite(file, sql).lines().map(str::to_owned).collect();
+            }
+            Place::Postgres(database) => {
+                let mut session = database.session().await;
+                sqlx::query_scalar(query).fetch_all(&mut session).await
+            }
+            Place::Mysql(database) => {
+                let mut session = database.session().await;
+                sqlx::query_scalar(query).fetch_all(&mut session).await
+            }
+        };
         lines.expect("read")
     }
 
     /// The history as `id|type|data`, by id.
     pub async fn history(&self) -> Vec<String> {
-        self.lines(
-            "SELECT CAST(id AS TEXT) || '|' || type || '|' || CAST(data AS TEXT)
-             FROM evt_history ORDER BY id",
-        )
-        .await
+        self.events("evt_history").await
     }
 
     /// The queue in the same form.
     pub async fn queue(&self) -> Vec<String> {
-        self.lines(
-            "SELECT CAST(id AS TEXT) || '|' || type || '|' || CAST(data AS TEXT)
-             FROM evt_queue ORDER BY id",
-        )
-        .await
+        self.events("evt_queue").await
+    }
+
+    async fn events(&self, table: &str) -> Vec<String> {
+        let row = match &self.place {
+            Place::Mysql(_) => "CONCAT(id, '|', type, '|', data)",
+            _ => "CAST(id AS TEXT) || '|' || type || '|' || CAST(data AS TEXT)",
+        };
+        self.lines(&format!("SELECT {row} FROM {table} ORDER BY id"))
+            .await
     }
 
     /// Deletes up to an id, as a discarder does that records nothing.
@@ -167,6 +191,15 @@ impl Stage {
         self.server = self.server.again().start().await;
     }
 
+    /// The service goes on without an archiver, which would record what it finds
+    /// when a tenure begins.
+    pub async fn stop_archiving(&mut self) {
+        self.server.signal("TERM");
+        self.server.ended().await;
+        let reader = self.server.again().arg("--archive-run=false");
+        self.server = reader.start().await;
+    }
+
     /// Waits until everything up to `id` is archived.
     pub async fn archived(&self, id: i64) {
         archived(&mut self.clients().await, id).await;
@@ -209,7 +242,7 @@ pub async fn archived(clients: &mut Clients, id: i64) {
 macro_rules! each_pair {
     ($($function:ident),* $(,)?) => { $(
         mod $function {
-            use super::super::stage::Kind::{Postgres, Sqlite};
+            use super::super::stage::Kind::{Mysql, Postgres, Sqlite};
 
             #[tokio::test]
             async fn sqlite_to_sqlite() {
@@ -229,6 +262,21 @@ macro_rules! each_pair {
             #[tokio::test]
             async fn postgres_to_postgres() {
                 super::$function(Postgres, Postgres).await;
+            }
+
+            #[tokio::test]
+            async fn sqlite_to_mysql() {
+                super::$function(Sqlite, Mysql).await;
+            }
+
+            #[tokio::test]
+            async fn mysql_to_mysql() {
+                super::$function(Mysql, Mysql).await;
+            }
+
+            #[tokio::test]
+            async fn mysql_to_postgres() {
+                super::$function(Mysql, Postgres).await;
             }
         }
     )* };

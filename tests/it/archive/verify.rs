@@ -11,10 +11,11 @@ async fn assert_found(warehouse: &Peek, words: &str) {
 }
 
 async fn every_fault_is_found(active: Kind, warehouse: Kind) {
-    let stage = Stage::start(active, warehouse).await;
+    let mut stage = Stage::start(active, warehouse).await;
     let mut clients = stage.clients().await;
     let last = *add_many(&mut clients, "A", 100).await.last().expect("some");
     stage.archived(last).await;
+    stage.stop_archiving().await;
     let warehouse = &stage.warehouse;
     let (sound, text) = warehouse.verify().await;
     assert!(
