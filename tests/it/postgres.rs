@@ -7,6 +7,8 @@ mod contract;
 mod load;
 mod replicas;
 mod restarts;
+mod sentinel;
+mod skip;
 mod stage;
 mod text;
 
