@@ -214,6 +214,7 @@ fn mysql_options(config: &Config, url: &MysqlUrl) -> MysqlOptions {
         statement_timeout: config.db.statement_timeout,
         read_connections: config.db.read_connections,
         write_connections: config.db.write_connections,
+        galera: config.db.galera,
         common: common_options(config),
     }
 }

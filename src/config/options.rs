@@ -147,6 +147,13 @@ pub const OPTIONS: &[Opt] = &[
         "PostgreSQL: schema of the tables, made if missing; empty: the role's search path",
     ),
     opt(
+        "db.galera",
+        "db-galera",
+        "refuse",
+        "refuse|single-writer",
+        "MySQL, MariaDB: a cluster of several writers is refused, or declared to have one: this server",
+    ),
+    opt(
         "db.queue_table",
         "db-queue-table",
         "evt_queue",

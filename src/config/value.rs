@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{DbUrl, LatePolicy, MysqlUrl, PostgresUrl, Synchronous};
+use super::{DbUrl, Galera, LatePolicy, MysqlUrl, PostgresUrl, Synchronous};
 use crate::listen::Address;
 use crate::telemetry::{self, LogFormat};
 
@@ -69,6 +69,14 @@ pub(super) fn late_policy(text: &str) -> Read<LatePolicy> {
         "alarm" => Ok(LatePolicy::Alarm),
         "rewind" => Ok(LatePolicy::Rewind),
         _ => Err("is not one of alarm, rewind".to_owned()),
+    }
+}
+
+pub(super) fn galera(text: &str) -> Read<Galera> {
+    match text {
+        "refuse" => Ok(Galera::Refuse),
+        "single-writer" => Ok(Galera::SingleWriter),
+        _ => Err("is not one of refuse, single-writer".to_owned()),
     }
 }
 

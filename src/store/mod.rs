@@ -206,6 +206,8 @@ pub struct Proof {
     pub frontier: EventId,
     /// Highest id given out, settled or not.
     pub head: EventId,
+    /// Whether another call would prove more at once: one call is bounded.
+    pub more: bool,
 }
 
 /// What [`Tail::read`] saw.

@@ -1,11 +1,17 @@
 //! MySQL and MariaDB: the adversarial cases of the frontier, through the real
 //! service, driven by transactions that the tests hold open.
 
+mod adoption;
+mod cases;
 mod cluster;
 mod contract;
 mod faults;
+mod galera;
+mod load;
 mod replicas;
+mod stage;
 mod text;
+mod window;
 
 pub use cluster::{Cluster, Database};
 

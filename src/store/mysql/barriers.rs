@@ -338,9 +338,7 @@ mod tests {
         }
 
         fn is_in_use(&self) -> bool {
-            self.threads
-                .iter()
-                .any(|thread| thread.statement.is_some())
+            self.threads.iter().any(|thread| thread.statement.is_some())
         }
 
         /// What a dirty read sees.
@@ -495,7 +493,10 @@ mod tests {
                     _ => number,
                 };
                 let thread = u64::try_from(at).expect("small");
-                Some((Statement { thread, number }, (database.clock - begun) / 1000))
+                Some((
+                    Statement { thread, number },
+                    (database.clock - begun) / 1000,
+                ))
             });
             let running = if rule == Rule::Ages {
                 let locks = of.map(|(statement, age)| (statement.thread, Some(age)));
@@ -600,7 +601,8 @@ mod tests {
 
     #[test]
     fn every_broken_rule_loses_and_the_kept_ones_do_not() {
-        let loses = |rule, runs: u64| (0..runs).any(|seed| !lost(rule, &random_acts(seed)).is_empty());
+        let loses =
+            |rule, runs: u64| (0..runs).any(|seed| !lost(rule, &random_acts(seed)).is_empty());
         for kept in KEPT {
             assert!(!loses(kept, 400), "{kept:?}");
         }

@@ -7,12 +7,15 @@
 //! row, replicas, sessions, stops); where InnoDB breaks a deadlock all the
 //! same, the transaction is repeated.
 
+mod barriers;
+mod blockers;
 mod connections;
 mod consumers;
 mod contract;
 mod errors;
 mod galera;
 mod late;
+mod prober;
 mod queue;
 mod schema;
 mod server;
@@ -39,7 +42,7 @@ use self::{
     errors::{commit_failed, is_deadlock, unavailable},
     queue::CAUTIOUS_SIZE,
 };
-pub use self::{schema::grants, url::MysqlUrl};
+pub use self::{galera::Galera, schema::grants, url::MysqlUrl};
 use super::{
     Advance, Advanced, Append, Audit, Blocker, Bounds, Consumer, ConsumerPage, Effect, Error,
     IdRange, IdRuns, NewSession, Opening, Options, Page, Refusal, Rewound, Skip, Span, Standing,
@@ -58,6 +61,8 @@ pub struct MysqlOptions {
     pub read_connections: u32,
     /// Connections for writing.
     pub write_connections: u32,
+    /// Whether a cluster with several writers is refused.
+    pub galera: Galera,
     /// Settings that every engine has.
     pub common: Options,
 }

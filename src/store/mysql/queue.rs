@@ -610,7 +610,7 @@ fn type_list(want: &Want) -> Option<String> {
 }
 
 /// How many of these rows fit: those before which there is still room.
-fn fit(sizes: &[(i64, usize)], room: usize) -> usize {
+pub(super) fn fit(sizes: &[(i64, usize)], room: usize) -> usize {
     let mut used = 0_usize;
     let fits = |(_, size): &&(i64, usize)| {
         let fits = used < room.max(1);

@@ -121,6 +121,8 @@ impl Server {
             format!("lock_wait_timeout = {}", TABLE_LOCK_TIMEOUT.as_secs()),
             format!("innodb_lock_wait_timeout = {seconds}"),
             format!("wait_timeout = {}", IDLE_LIMIT.as_secs()),
+            // Ids of a statement are a run; in a cluster see `galera`.
+            "auto_increment_increment = 1, auto_increment_offset = 1".to_owned(),
         ];
         // MariaDB bounds every statement, MySQL only SELECT.
         if self.has("max_statement_time") {
@@ -133,10 +135,6 @@ impl Server {
         if self.has("idle_transaction_timeout") {
             let limit = IDLE_TRANSACTION_LIMIT.as_secs();
             settings.push(format!("idle_transaction_timeout = {limit}"));
-        }
-        // A cluster decides for itself; see `galera`.
-        if !self.is_on("wsrep_on") {
-            settings.push("auto_increment_increment = 1, auto_increment_offset = 1".to_owned());
         }
         // MySQL would tell the next id of a day ago.
         if self.has("information_schema_stats_expiry") {
@@ -223,8 +221,7 @@ pub(super) mod tests {
             "{mysql}"
         );
         assert!(!mysql.contains("max_statement_time") && !mysql.contains("idle_transaction"));
-        let cluster = session(&[("wsrep_on", "ON")]);
-        assert!(mysql.contains("increment = 1") && !cluster.contains("increment = 1"));
+        assert!(mysql.contains("increment = 1") && mariadb.contains("offset = 1"));
         let pooled = |variables| answer(variables).pooled_session(Duration::from_secs(10));
         assert!(pooled(MYSQL).ends_with("; SET wait_timeout = 180"));
         assert!(pooled(MARIADB).ends_with("READ WRITE"));

@@ -207,7 +207,7 @@ impl Cluster {
         }
     }
 
-    fn url(&self, user: &str, database: &str) -> String {
+    pub fn url(&self, user: &str, database: &str) -> String {
         let socket = self.dir.join("socket");
         format!(
             "mysql://{user}@localhost/{database}?socket={}",
@@ -315,7 +315,7 @@ impl Database {
     }
 }
 
-async fn connect(url: &str) -> MySqlConnection {
+pub async fn connect(url: &str) -> MySqlConnection {
     MySqlConnection::connect(url).await.expect("connected")
 }
 

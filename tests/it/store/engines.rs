@@ -6,7 +6,7 @@ use futoin_eventstream::{
     event::{Component, ConsumerKey, EventData, EventId, EventType, NewEvent, User, Want},
     store::{
         Append, IdRuns, Names, Options, Page, Refusal, Span, Store,
-        mysql::{MysqlOptions, MysqlStore, MysqlUrl},
+        mysql::{Galera, MysqlOptions, MysqlStore, MysqlUrl},
         postgres::{PostgresOptions, PostgresStore, PostgresUrl},
         sqlite::{SqliteOptions, SqliteStore, Synchronous},
     },
@@ -75,6 +75,7 @@ pub async fn mysql(session_lapse: Duration) -> Opened {
         statement_timeout: Duration::from_secs(10),
         read_connections: 2,
         write_connections: 2,
+        galera: Galera::Refuse,
         common: common(session_lapse),
     };
     let store = MysqlStore::open(options).await.expect("opened");
