@@ -16,7 +16,7 @@ use crate::{
     config::{self, Config, DbUrl},
     grpc::{self, Features},
     http::{self, Scrape, Sources},
-    lifecycle::{Lifecycle, Readiness, UnixSignals},
+    lifecycle::{Lifecycle, Readiness, Signals, UnixSignals},
     limits,
     listen::{Guards, Listener},
     store::{
@@ -37,7 +37,19 @@ use crate::{
 /// # Errors
 /// What kept it from starting, or the task that failed.
 pub async fn serve(config: Config) -> anyhow::Result<()> {
-    let signals = UnixSignals::new()?;
+    serve_until(config, UnixSignals::new()?, || ()).await
+}
+
+/// As [`serve`], but until `signals` say so; `ready` is called when the
+/// listeners are open.
+///
+/// # Errors
+/// As [`serve`].
+pub async fn serve_until(
+    config: Config,
+    signals: impl Signals,
+    ready: impl FnOnce(),
+) -> anyhow::Result<()> {
     let metrics = telemetry::install_metrics()?;
     let life = Lifecycle::new();
     let store = open(&config).await?;
@@ -80,6 +92,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         database = store.kind(),
         "ready"
     );
+    ready();
     life.run_until_signal(signals, config.shutdown_deadline, async move {
         store.close().await;
         Ok(())
@@ -184,6 +197,21 @@ pub async fn widen(config: &Config) -> Result<Vec<String>, store::Error> {
         // Their texts have neither a size nor a character set of their own.
         DbUrl::Sqlite(_) | DbUrl::Postgres(_) => Ok(Vec::new()),
         DbUrl::Mysql(url) => MysqlStore::widen(mysql_options(config, url)).await,
+    }
+}
+
+/// The least that must be granted for the service and for producers, as text
+/// in the words of the engine.
+///
+/// # Errors
+/// When the database cannot be read.
+pub async fn grants(config: &Config) -> anyhow::Result<String> {
+    match &config.db.url {
+        DbUrl::Sqlite(path) => Ok(SqliteStore::grants(path)),
+        DbUrl::Postgres(url) => PostgresStore::grants(postgres_options(config, url))
+            .await
+            .with_context(|| format!("db.url: cannot use {url}")),
+        DbUrl::Mysql(url) => Ok(MysqlStore::grants(&mysql_options(config, url))),
     }
 }
 

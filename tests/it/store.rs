@@ -11,6 +11,8 @@ mod pages;
 mod restores;
 mod sessions;
 
+pub use engines::postgres_options;
+
 /// A test per function of the suite, each with a store of its own.
 macro_rules! stamp {
     ($open:path; $($topic:ident { $($name:ident)+ })+) => {
