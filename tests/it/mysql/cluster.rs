@@ -27,6 +27,7 @@ const KEEPER: &str = r#"
     set -eu
     trap '' INT TERM HUP
     dir=$1; shift
+    trap 'rm -rf "$dir"' EXIT
     as="$*"
     [ -z "$as" ] || chown "$owner" "$dir"
     cd "$dir"
@@ -60,7 +61,6 @@ const KEEPER: &str = r#"
         esac
     done
     end KILL
-    rm -rf "$dir"
 "#;
 
 /// What every server of the tests is told.
