@@ -13,10 +13,10 @@ use tokio_util::sync::CancellationToken;
 use tonic_health::server::HealthReporter;
 
 use crate::{
-    config::{Config, DbUrl},
+    config::{self, Config, DbUrl},
     grpc::{self, Features},
     http::{self, Scrape, Sources},
-    lifecycle::{Lifecycle, Readiness, UnixSignals},
+    lifecycle::{Lifecycle, Readiness, Signals, UnixSignals},
     limits,
     listen::{Guards, Listener},
     store::{
@@ -25,7 +25,10 @@ use crate::{
         postgres::{PostgresOptions, PostgresStore, PostgresUrl},
         sqlite::{SqliteOptions, SqliteStore},
     },
-    stream::{DatabaseState, EventStream, PollIntervals, PushLimits, SessionTiming, Settings},
+    stream::{
+        DatabaseState, EventStream, LatePolicy, PollIntervals, PushLimits, SentinelSettings,
+        SessionTiming, Settings,
+    },
     telemetry,
 };
 
@@ -34,7 +37,19 @@ use crate::{
 /// # Errors
 /// What kept it from starting, or the task that failed.
 pub async fn serve(config: Config) -> anyhow::Result<()> {
-    let signals = UnixSignals::new()?;
+    serve_until(config, UnixSignals::new()?, || ()).await
+}
+
+/// As [`serve`], but until `signals` say so; `ready` is called when the
+/// listeners are open.
+///
+/// # Errors
+/// As [`serve`].
+pub async fn serve_until(
+    config: Config,
+    signals: impl Signals,
+    ready: impl FnOnce(),
+) -> anyhow::Result<()> {
     let metrics = telemetry::install_metrics()?;
     let life = Lifecycle::new();
     let store = open(&config).await?;
@@ -77,6 +92,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         database = store.kind(),
         "ready"
     );
+    ready();
     life.run_until_signal(signals, config.shutdown_deadline, async move {
         store.close().await;
         Ok(())
@@ -184,6 +200,21 @@ pub async fn widen(config: &Config) -> Result<Vec<String>, store::Error> {
     }
 }
 
+/// The least that must be granted for the service and for producers, as text
+/// in the words of the engine.
+///
+/// # Errors
+/// When the database cannot be read.
+pub async fn grants(config: &Config) -> anyhow::Result<String> {
+    match &config.db.url {
+        DbUrl::Sqlite(path) => Ok(SqliteStore::grants(path)),
+        DbUrl::Postgres(url) => PostgresStore::grants(postgres_options(config, url))
+            .await
+            .with_context(|| format!("db.url: cannot use {url}")),
+        DbUrl::Mysql(url) => Ok(MysqlStore::grants(&mysql_options(config, url))),
+    }
+}
+
 fn sqlite_options(config: &Config, path: &Path) -> SqliteOptions {
     SqliteOptions {
         path: path.to_owned(),
@@ -234,6 +265,14 @@ fn settings(config: &Config) -> Settings {
             active: stream.poll_active,
             recent: stream.poll_recent,
             idle: stream.poll_idle,
+        },
+        gap_warn_after: stream.gap_warn_after,
+        sentinel: SentinelSettings {
+            interval: stream.sentinel_interval,
+            policy: match stream.late_policy {
+                config::LatePolicy::Alarm => LatePolicy::Alarm,
+                config::LatePolicy::Rewind => LatePolicy::Rewind,
+            },
         },
         ring_bytes: stream.ring_bytes,
         sessions: SessionTiming {

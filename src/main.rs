@@ -6,10 +6,13 @@ use std::{
 };
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use futoin_eventstream::{app, cli, config, config::Config, telemetry};
+use futoin_eventstream::{app, cli, config, config::Config, soak, telemetry};
 
 /// Flag of `migrate`.
 const WIDEN: &str = "widen";
+
+/// Option of `migrate`.
+const PRINT_GRANTS: &str = "print-grants";
 
 /// Exit code of a configuration that cannot be used.
 const USAGE: u8 = 2;
@@ -29,6 +32,7 @@ fn main() -> ExitCode {
             Some(("serve", matches)) => serve(matches).await,
             Some(("migrate", matches)) => migrate(matches).await,
             Some(("check-config", matches)) => check_config(matches),
+            Some(("soak", matches)) => soak::run(matches).await,
             _ => cli::run(program, &matches).await,
         }
     })
@@ -40,6 +44,12 @@ fn program() -> Command {
         .clone()
         .name("migrate")
         .about("Make or adopt the tables, and end")
+        .arg(
+            Arg::new(PRINT_GRANTS)
+                .long(PRINT_GRANTS)
+                .action(ArgAction::SetTrue)
+                .help("Print the least that roles must be granted, and change nothing"),
+        )
         .arg(Arg::new(WIDEN).long(WIDEN).action(ArgAction::SetTrue).help(
             "MySQL, MariaDB: also make adopted columns take all of Unicode, data of any \
                      size and names by letter case; rewrites the tables, writers wait",
@@ -57,7 +67,8 @@ fn program() -> Command {
         .arg_required_else_help(true)
         .subcommand(serve)
         .subcommand(migrate)
-        .subcommand(check);
+        .subcommand(check)
+        .subcommand(soak::command());
     cli::augment(program)
 }
 
@@ -83,6 +94,12 @@ async fn migrate(matches: &ArgMatches) -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
+    if matches.get_flag(PRINT_GRANTS) {
+        return match app::grants(&config).await {
+            Ok(text) => say(&text),
+            Err(error) => complain(&format!("{error:#}"), 1),
+        };
+    }
     let applied = async {
         let mut done: Vec<String> = Vec::new();
         if matches.get_flag(WIDEN) {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{DbUrl, Galera, MysqlUrl, PostgresUrl, Synchronous};
+use super::{DbUrl, Galera, LatePolicy, MysqlUrl, PostgresUrl, Synchronous};
 use crate::listen::Address;
 use crate::telemetry::{self, LogFormat};
 
@@ -64,6 +64,14 @@ pub(super) fn synchronous(text: &str) -> Read<Synchronous> {
     }
 }
 
+pub(super) fn late_policy(text: &str) -> Read<LatePolicy> {
+    match text {
+        "alarm" => Ok(LatePolicy::Alarm),
+        "rewind" => Ok(LatePolicy::Rewind),
+        _ => Err("is not one of alarm, rewind".to_owned()),
+    }
+}
+
 pub(super) fn galera(text: &str) -> Read<Galera> {
     match text {
         "refuse" => Ok(Galera::Refuse),
@@ -99,9 +107,7 @@ pub(super) fn db_url(text: &str) -> Read<DbUrl> {
     match scheme {
         "sqlite" => sqlite_path(rest).map(DbUrl::Sqlite),
         // What is wrong inside is not told: it may hold the password.
-        "postgres" | "postgresql" => PostgresUrl::parse(text)
-            .map(DbUrl::Postgres)
-            .ok_or_else(|| "is not a URL like postgres://USER@HOST:PORT/DATABASE".to_owned()),
+        "postgres" | "postgresql" => PostgresUrl::parse(text).map(DbUrl::Postgres),
         "mysql" | "mariadb" => MysqlUrl::parse(text)
             .map(DbUrl::Mysql)
             .map_err(str::to_owned),

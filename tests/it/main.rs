@@ -15,6 +15,7 @@ mod cli;
 mod crash;
 mod faults;
 mod input;
+mod late_ids;
 mod ledger;
 mod lifecycle;
 mod load;
@@ -29,4 +30,6 @@ mod server;
 mod services;
 #[cfg(feature = "soak")]
 mod soak;
+mod soak_command;
+mod sqlite;
 mod store;

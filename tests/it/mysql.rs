@@ -13,9 +13,9 @@ mod stage;
 mod text;
 mod window;
 
-pub use cluster::{Cluster, Database};
+pub use cluster::{Cluster, Database, LockMode, Offer};
 
-use cluster::{LockMode, Offer, insert, run};
+use cluster::{insert, run};
 use sqlx::Row as _;
 
 const QUEUE: &str =

@@ -22,7 +22,8 @@ use crate::{
     store::{Advance, Advanced, Audit, Consumer, ConsumerPage, Error},
 };
 
-/// Columns of a consumer; the stream twice, then the lapse of sessions in ms.
+/// Columns of a consumer; the stream twice, the lapse of sessions in ms, and the
+/// stream once more.
 const COLUMNS: &str = "SELECT c.ident, CAST(c.last_evt_id AS SIGNED) AS reached, c.epoch,
         TIMESTAMPDIFF(SECOND, '1970-01-01', c.reg_time) * 1000 AS reg_millis,
         TIMESTAMPDIFF(SECOND, '1970-01-01', c.last_time) * 1000 AS last_millis,
@@ -31,7 +32,8 @@ const COLUMNS: &str = "SELECT c.ident, CAST(c.last_evt_id AS SIGNED) AS reached,
          JOIN evt_replicas r ON r.stream = s.stream AND r.replica = s.replica
          WHERE s.stream = ? AND s.ident = c.ident AND s.epoch = c.epoch
             AND r.beat > CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED) - ?) AS label,
-        CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED) AS now_millis
+        CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED) AS now_millis,
+        COALESCE((SELECT epoch FROM evt_rewinds r WHERE r.stream = ?), 0) AS rewound
     FROM evt_consumers c ";
 
 /// A consumer's row under our lock.
@@ -64,6 +66,7 @@ impl MysqlStore {
             .bind(self.stream())
             .bind(self.stream())
             .bind(self.lapse_millis())
+            .bind(self.stream())
             .bind(key.ident())
             .fetch_optional(&mut *connection)
             .await?;
@@ -126,6 +129,7 @@ impl MysqlStore {
                 .bind(self.stream())
                 .bind(self.stream())
                 .bind(self.lapse_millis())
+                .bind(self.stream())
                 .bind(after.into_bytes())
                 .bind(own.len() as u64)
                 .bind(&own)
@@ -219,6 +223,7 @@ impl MysqlStore {
                 .bind(key.ident())
                 .execute(&mut *tx)
                 .await?;
+            self.note_witness(tx).await?;
         }
         if let Some(row) = self.consumer_row(tx, key).await? {
             return Ok(Some((row, duplicate.is_none())));
@@ -273,6 +278,8 @@ impl MysqlStore {
                 .await?;
             self.forget_session(&mut tx, key).await?;
             self.lift_stop(&mut tx, key).await?;
+            self.note_rewind(&mut tx, epoch).await?;
+            self.note_witness(&mut tx).await?;
             let sought = self.consumer_row(&mut tx, key).await?;
             Ok((tx, sought))
         })
@@ -292,6 +299,7 @@ impl MysqlStore {
                 .map(|one| decide(&mut rows, &stopped, one))
                 .collect();
             self.write_positions(&mut tx, &rows).await?;
+            self.note_witness(&mut tx).await?;
             Ok((tx, outcomes))
         })
         .await
@@ -409,7 +417,8 @@ impl MysqlStore {
             FROM evt_consumers c WHERE c.last_evt_id > ? ORDER BY c.ident
             ON DUPLICATE KEY UPDATE reason = evt_stopped.reason";
         const LOWER: &str = "UPDATE evt_stream
-            SET frontier = LEAST(frontier, ?), discarded_to = LEAST(discarded_to, ?)
+            SET frontier = LEAST(frontier, ?), discarded_to = LEAST(discarded_to, ?),
+                witness = 0
             WHERE stream = ?";
         const STOPPED: &str = "SELECT ident FROM evt_stopped WHERE stream = ? ORDER BY ident";
         let saved: Option<i64> = sqlx::query_scalar(FRONTIER)
@@ -437,6 +446,7 @@ impl MysqlStore {
                 .bind(head.get())
                 .execute(&mut *tx)
                 .await?;
+            self.forget_decisions(tx, head).await?;
         }
         let stopped = sqlx::query_scalar(STOPPED)
             .bind(self.stream())
@@ -520,5 +530,6 @@ fn consumer(row: &MySqlRow) -> Option<Consumer> {
         stopped: row.get("stopped"),
         oldest_missing: None,
         now: Moment::from_unix_millis(row.get("now_millis")),
+        rewound: row.get("rewound"),
     })
 }

@@ -14,6 +14,8 @@ mod consumers;
 mod contract;
 mod errors;
 mod galera;
+mod grants;
+mod late;
 mod prober;
 mod queue;
 mod schema;
@@ -41,11 +43,11 @@ use self::{
     errors::{commit_failed, is_deadlock, unavailable},
     queue::CAUTIOUS_SIZE,
 };
-pub use self::{galera::Galera, schema::grants, url::MysqlUrl};
+pub use self::{galera::Galera, url::MysqlUrl};
 use super::{
     Advance, Advanced, Append, Audit, Blocker, Bounds, Consumer, ConsumerPage, Effect, Error,
-    IdRuns, NewSession, Opening, Options, Page, Refusal, Span, Standing, Store, Tail,
-    discarded::LowEnd,
+    IdRange, IdRuns, NewSession, Opening, Options, Page, Refusal, Rewound, Skip, Span, Standing,
+    Store, Tail, discarded::LowEnd,
 };
 use crate::event::{ConsumerKey, EventId, Moment};
 
@@ -113,7 +115,7 @@ impl MysqlStore {
     /// When the server cannot be reached or is none that can be served.
     pub async fn open(options: MysqlOptions) -> Result<Self, Error> {
         let store = Self::connect(options).await?;
-        store.prepare_schema().await?;
+        store.prepare().await?;
         Ok(store)
     }
 
@@ -149,6 +151,17 @@ impl MysqlStore {
             connections,
             shared: Arc::default(),
         })
+    }
+
+    /// Makes or checks the tables and forgets what was known of them.
+    async fn prepare(&self) -> Result<(), Error> {
+        self.prepare_schema().await?;
+        let witness = self.saved_witness().await?;
+        self.with_shared(|shared| {
+            *shared = Shared::default();
+            shared.low_end.witness = witness;
+        });
+        Ok(())
     }
 
     /// A network that swallows packets must not hold a caller for ever.
@@ -345,11 +358,33 @@ impl Store for MysqlStore {
         self.bounded(Effect::None, self.read_blockers()).await
     }
 
+    async fn appeared(&self, ranges: &[IdRange], limit: usize) -> Result<Vec<EventId>, Error> {
+        self.bounded(Effect::None, self.read_appeared(ranges, limit))
+            .await
+    }
+
+    fn late_causes(&self) -> &'static str {
+        "an INSERT that names its id; a session with an auto_increment_increment or \
+         auto_increment_offset of its own; a transaction on another node of a cluster whose only \
+         writer this one was declared to be; or replication into this server"
+    }
+
+    async fn rewind(&self, late: &[EventId]) -> Result<Vec<Rewound>, Error> {
+        self.bounded(Effect::Unknown, self.rewind_consumers(late))
+            .await
+    }
+
+    async fn skip(&self, skip: &Skip) -> Result<(), Error> {
+        self.bounded(Effect::Unknown, self.insert_skip(skip)).await
+    }
+
+    async fn skips(&self) -> Result<Vec<Skip>, Error> {
+        self.bounded(Effect::None, self.read_skips()).await
+    }
+
     async fn reconnect(&self) -> Result<(), Error> {
         self.connections.reopen().await?;
-        self.prepare_schema().await?;
-        self.with_shared(|shared| *shared = Shared::default());
-        Ok(())
+        self.prepare().await
     }
 
     async fn close(&self) {

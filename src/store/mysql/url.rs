@@ -47,7 +47,9 @@ impl MysqlUrl {
         })
     }
 
-    pub(super) fn connect_options(&self) -> MySqlConnectOptions {
+    /// What the driver needs to connect there.
+    #[must_use]
+    pub fn connect_options(&self) -> MySqlConnectOptions {
         (*self.parsed).clone()
     }
 }

@@ -39,17 +39,20 @@ impl PostgresStore {
         Ok(outcomes)
     }
 
-    /// One statement that is its own transaction: a third of the round trips,
-    /// and the lock that holds the frontier back is free at once. `None` if the
-    /// database refuses some event.
+    /// One statement that is its own transaction: one round trip, and the lock
+    /// that holds the frontier back is free at once. `None` if the database
+    /// refuses some event.
     async fn append_at_once(&self, requests: &[Append]) -> Result<Option<Outcomes>, Error> {
         let events: Vec<&NewEvent> = requests.iter().flat_map(|one| &one.events).collect();
-        let mut connection = self.connections.write().await?;
-        let mut ids = match self.insert_events(&mut connection, &events).await {
-            Ok(ids) => ids.into_iter(),
-            Err(error) if is_data_error(&error) => return Ok(None),
+        let mut writer = self.connections.writer().await?;
+        let inserted = match self.insert_events(&mut writer, &events).await {
+            Ok(ids) => Some(ids),
+            Err(error) if is_data_error(&error) => None,
             Err(error) => return Err(commit_failed(&error)),
         };
+        writer.keep();
+        let Some(ids) = inserted else { return Ok(None) };
+        let mut ids = ids.into_iter();
         let own = |request: &Append| {
             let own: Vec<i64> = ids.by_ref().take(request.events.len()).collect();
             Ok(IdRuns::collect(&own))
@@ -362,16 +365,6 @@ impl PostgresStore {
         })
     }
 
-    /// Highest id given out.
-    pub(super) async fn read_head(
-        &self,
-        connection: &mut PgConnection,
-    ) -> Result<i64, sqlx::Error> {
-        sqlx::query_scalar(super::tail::last_value_of(&self.sequence()))
-            .fetch_one(connection)
-            .await
-    }
-
     /// A statement that can use `low`, the facts of [`Seen`]; $1 is the stream,
     /// $2 and $3 are [`LowEnd`].
     fn low_end_sql(&self, end: &'static str) -> sqlx::SqlStr {
@@ -389,7 +382,7 @@ impl PostgresStore {
                 EXISTS (SELECT FROM evt_queue WHERE id = $3) AS witnessed
             FROM slow LEFT JOIN evt_stream stream ON stream.stream = $1) ";
         let names = &self.options.common.names;
-        let head = super::tail::last_value_text(&self.sequence());
+        let head = self.head().sql(self.stream(), "0");
         let low = names.apply(LOW).replace("HEAD", &head);
         AssertSqlSafe(format!("{low}{}", names.apply(end))).into_sql_str()
     }

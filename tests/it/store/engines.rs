@@ -53,17 +53,25 @@ pub async fn sqlite(session_lapse: Duration) -> Opened {
 pub async fn postgres(session_lapse: Duration) -> Opened {
     let database = Cluster::shared().database().await;
     let options = PostgresOptions {
-        url: PostgresUrl::parse(&database.url).expect("a URL"),
-        schema: None,
-        statement_timeout: Duration::from_secs(10),
-        read_connections: 2,
-        write_connections: 2,
         common: common(session_lapse),
+        ..postgres_options(&database.url)
     };
     let store = PostgresStore::open(options).await.expect("opened");
     Opened {
         store: Arc::new(store),
         _dir: None,
+    }
+}
+
+/// A store at this URL.
+pub fn postgres_options(url: &str) -> PostgresOptions {
+    PostgresOptions {
+        url: PostgresUrl::parse(url).expect("a URL"),
+        schema: None,
+        statement_timeout: Duration::from_secs(10),
+        read_connections: 2,
+        write_connections: 2,
+        common: common(LONG),
     }
 }
 
