@@ -3,7 +3,8 @@
 //!
 //! Two passes: messages with clients, and the server traits. In the server's
 //! pass the two messages that carry events to consumers are our own encoders
-//! (`grpc::wire`), so that an event's bytes are encoded once and shared.
+//! (`grpc::wire`), so that an event's bytes are encoded once and shared, and
+//! the codec makes its buffers to measure (`grpc::codec`).
 
 use std::{env, error::Error, fs, path::PathBuf};
 
@@ -45,6 +46,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::create_dir_all(&server)?;
     tonic_prost_build::configure()
         .build_client(false)
+        .codec_path("crate::grpc::codec::Codec")
         .extern_path(".futoin.evt.v1", "crate::proto")
         .extern_path(
             ".futoin.evt.v1.PollEventsResponse",

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tonic_health::server::HealthReporter;
 
 use crate::{
-    config::{Config, DbUrl},
+    config::{self, Config, DbUrl},
     grpc::{self, Features},
     http::{self, Scrape, Sources},
     lifecycle::{Lifecycle, Readiness, Signals, UnixSignals},
@@ -25,7 +25,10 @@ use crate::{
         postgres::{PostgresOptions, PostgresStore, PostgresUrl},
         sqlite::{SqliteOptions, SqliteStore},
     },
-    stream::{DatabaseState, EventStream, PollIntervals, PushLimits, SessionTiming, Settings},
+    stream::{
+        DatabaseState, EventStream, LatePolicy, PollIntervals, PushLimits, SentinelSettings,
+        SessionTiming, Settings,
+    },
     telemetry,
 };
 
@@ -247,6 +250,14 @@ fn settings(config: &Config) -> Settings {
             active: stream.poll_active,
             recent: stream.poll_recent,
             idle: stream.poll_idle,
+        },
+        gap_warn_after: stream.gap_warn_after,
+        sentinel: SentinelSettings {
+            interval: stream.sentinel_interval,
+            policy: match stream.late_policy {
+                config::LatePolicy::Alarm => LatePolicy::Alarm,
+                config::LatePolicy::Rewind => LatePolicy::Rewind,
+            },
         },
         ring_bytes: stream.ring_bytes,
         sessions: SessionTiming {

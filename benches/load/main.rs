@@ -1,12 +1,13 @@
 //! The load program: measures the real `eventstream` binary from outside.
 //!
-//! Every figure is taken on a fresh server with a fresh SQLite file, several
-//! rounds, each beside the thing it is compared with and in the same run: the
+//! Every figure is taken on a fresh server with a fresh database, several rounds, each beside the thing it is compared with and in the same run: the
 //! ratio survives a noisy machine, the figure alone does not. Nothing here is
 //! part of the service, and nothing here judges: a missed target is a line in
 //! the table, not a failure.
 
+mod engine;
 mod measure;
+mod processes;
 mod raw;
 mod report;
 mod scenarios;
@@ -14,19 +15,24 @@ mod server;
 mod subscriber;
 mod workload;
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
 
-use report::Report;
+use engine::Engine;
+use measure::number;
+use report::{Report, Sheet};
 
 #[derive(Parser)]
-#[command(name = "load", about = "Measure eventstream on SQLite")]
+#[command(name = "load", about = "Measure eventstream from outside")]
 struct Args {
     /// What to measure.
     #[arg(value_enum, default_value = "all")]
     scenario: Scenario,
+    /// The database under it; its server is started for the run and removed.
+    #[arg(long, value_enum, default_value = "sqlite")]
+    engine: engine::Kind,
     /// The program under test; by default the one beside this program.
     #[arg(long)]
     server: Option<PathBuf>,
@@ -62,13 +68,16 @@ enum Scenario {
     Idle,
     /// Resident memory, and start to first answer.
     Start,
-    /// Polls and acks as tables grow.
+    /// Polls, acks and looks at the tail as tables grow.
     Flat,
+    /// What the service costs those who write beside it.
+    Producers,
 }
 
 /// How long and on what to measure.
 struct Plan {
     server: PathBuf,
+    engine: Arc<dyn Engine>,
     dir: PathBuf,
     rounds: usize,
     quick: bool,
@@ -83,14 +92,32 @@ impl Plan {
     fn seconds(&self, full: u64, quick: u64) -> Duration {
         Duration::from_secs(self.pick(full, quick))
     }
+
+    /// What the database's own processes have used since they had used `before`,
+    /// by the event.
+    fn record_database_cpu(
+        &self,
+        sheet: &mut Sheet,
+        name: &str,
+        before: Option<f64>,
+        events: u64,
+    ) -> anyhow::Result<()> {
+        if let Some((now, before)) = self.engine.cpu()?.zip(before) {
+            let name = format!("  CPU of the database, {name}");
+            sheet.record(&name, "µs/event", (now - before) * 1e6 / number(events));
+        }
+        Ok(())
+    }
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
+    let dir = args.dir.unwrap_or_else(std::env::temp_dir);
     let plan = Plan {
         server: args.server.map_or_else(server::beside_this_program, Ok)?,
-        dir: args.dir.unwrap_or_else(std::env::temp_dir),
+        engine: args.engine.start(&dir)?,
+        dir,
         rounds: args.rounds.unwrap_or(if args.quick { 1 } else { 5 }),
         quick: args.quick,
     };
@@ -119,6 +146,9 @@ async fn main() -> anyhow::Result<()> {
     }
     if chosen(Scenario::Flat) {
         report.add(scenarios::flat::run(&plan).await?)?;
+    }
+    if chosen(Scenario::Producers) {
+        report.add(scenarios::producers::run(&plan).await?)?;
     }
     match args.json {
         Some(file) => report

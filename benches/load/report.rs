@@ -11,7 +11,10 @@ use std::{
 
 use serde::Serialize;
 
-use crate::{Plan, measure::median};
+use crate::{
+    Plan,
+    measure::{interval, median},
+};
 
 /// What a figure should reach.
 #[derive(Clone, Copy, Serialize)]
@@ -30,6 +33,8 @@ struct Figure {
     median: f64,
     beside: Option<String>,
     ratio: Option<f64>,
+    /// 95 % of it, if the rounds are enough to tell.
+    interval: Option<(f64, f64)>,
     target: Option<Target>,
 }
 
@@ -63,6 +68,7 @@ impl Sheet {
             median: 0.0,
             beside: None,
             ratio: None,
+            interval: None,
             target: None,
         });
     }
@@ -109,11 +115,12 @@ impl Sheet {
             let beside = beside.and_then(|name| self.figure(&name).map(|it| it.rounds.clone()));
             let figure = &mut self.figures[index];
             figure.median = median(&figure.rounds);
-            figure.ratio = beside.map(|beside| {
+            if let Some(beside) = beside {
                 let pairs = figure.rounds.iter().zip(&beside);
                 let ratios: Vec<f64> = pairs.map(|(one, other)| one / other).collect();
-                median(&ratios)
-            });
+                figure.ratio = Some(median(&ratios));
+                figure.interval = interval(&ratios);
+            }
         }
     }
 }
@@ -142,7 +149,7 @@ pub(crate) struct Report {
 
 impl Report {
     pub(crate) fn new(plan: &Plan) -> anyhow::Result<Self> {
-        let machine = machine();
+        let machine = format!("{}; {}", machine(), plan.engine.about());
         writeln!(stdout().lock(), "{machine}; {} rounds", plan.rounds)?;
         Ok(Self {
             machine,
@@ -162,13 +169,15 @@ impl Report {
                 (Some(ratio), Some(beside)) => format!("{ratio:.3} × {beside}"),
                 _ => String::new(),
             };
+            let interval = figure
+                .interval
+                .map_or_else(String::new, |(low, high)| format!("[{low:.3}, {high:.3}]"));
             writeln!(
                 out,
-                "{:<46} {:>12.2} {:<10} {:<44} {}",
+                "{:<54} {:>12.2} {:<11} {ratio:<58} {interval:<16} {}",
                 figure.name,
                 figure.median,
                 figure.unit,
-                ratio,
                 figure.verdict()
             )?;
         }

@@ -1,11 +1,7 @@
 //! The program under test as a process of its own, and what the system tells
 //! about it.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Stdio,
-    time::Duration,
-};
+use std::{path::PathBuf, process::Stdio, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use futoin_eventstream::proto::{
@@ -22,7 +18,11 @@ use tokio::{
 };
 use tonic::transport::{Channel, Endpoint};
 
-use crate::Plan;
+use crate::{
+    Plan,
+    engine::{Database, Session},
+    processes,
+};
 
 /// A start takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -35,7 +35,8 @@ pub(crate) struct Server {
     child: Child,
     grpc: String,
     http: String,
-    dir: TempDir,
+    database: Arc<dyn Database>,
+    _dir: TempDir,
     _log: JoinSet<()>,
 }
 
@@ -49,13 +50,17 @@ pub(crate) fn beside_this_program() -> anyhow::Result<PathBuf> {
 }
 
 impl Server {
-    /// Starts it on an empty directory; returns when it is ready.
+    /// Starts it on an empty database; returns when it is ready.
     pub(crate) async fn start(plan: &Plan) -> anyhow::Result<Self> {
+        Self::start_on(plan, plan.engine.database().await?).await
+    }
+
+    pub(crate) async fn start_on(plan: &Plan, database: Arc<dyn Database>) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir_in(&plan.dir)?;
         let mut child = Command::new(&plan.server)
             .args(["serve", "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0"])
             .args(["--log-format", "json", "--db"])
-            .arg(format!("sqlite:{}", database(&dir).display()))
+            .arg(database.url())
             .current_dir(&dir)
             .stderr(Stdio::piped())
             .kill_on_drop(true)
@@ -70,18 +75,15 @@ impl Server {
             child,
             grpc,
             http,
-            dir,
+            database,
+            _dir: dir,
             _log: log,
         })
     }
 
-    pub(crate) fn database(&self) -> PathBuf {
-        database(&self.dir)
-    }
-
-    /// A file for the raw side of a comparison, on the same file system.
-    pub(crate) fn beside(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
+    /// A connection of the raw driver to its database.
+    pub(crate) async fn session(&self) -> anyhow::Result<Box<dyn Session>> {
+        self.database.session().await
     }
 
     /// A connection of its own.
@@ -93,27 +95,19 @@ impl Server {
         Ok(Clients::new(endpoint.connect().await?))
     }
 
-    /// Processor time that its threads have used so far, in seconds.
+    /// Processor time that it has used so far, in seconds.
     pub(crate) fn cpu(&self) -> anyhow::Result<f64> {
-        let mut nanos = 0.0;
-        for thread in std::fs::read_dir(self.proc("task")?)? {
-            let stat = std::fs::read_to_string(thread?.path().join("schedstat"))?;
-            let running = stat.split_whitespace().next().context("no schedstat")?;
-            nanos += running.parse::<f64>()?;
-        }
-        Ok(nanos / 1e9)
+        processes::cpu(self.process()?)
     }
 
     /// Resident memory in MiB.
     pub(crate) fn resident(&self) -> anyhow::Result<f64> {
-        let kib = field(&self.proc("status")?, "VmRSS:")?;
-        Ok(kib / 1024.0)
+        processes::resident(self.process()?)
     }
 
     /// Read and write system calls so far.
     pub(crate) fn file_calls(&self) -> anyhow::Result<f64> {
-        let io = self.proc("io")?;
-        Ok(field(&io, "syscr:")? + field(&io, "syscw:")?)
+        processes::file_calls(self.process()?)
     }
 
     /// A counter or gauge without labels from `/metrics`; 0 before its first use.
@@ -127,14 +121,9 @@ impl Server {
         Ok(line.map_or(Ok(0.0), |value| value.trim().parse())?)
     }
 
-    fn proc(&self, file: &str) -> anyhow::Result<PathBuf> {
-        let pid = self.child.id().context("the service has ended")?;
-        Ok(PathBuf::from(format!("/proc/{pid}/{file}")))
+    fn process(&self) -> anyhow::Result<u32> {
+        self.child.id().context("the service has ended")
     }
-}
-
-fn database(dir: &TempDir) -> PathBuf {
-    dir.path().join("eventstream.db")
 }
 
 /// What the service says where it listens, once it is ready.
@@ -153,14 +142,6 @@ async fn addresses(lines: &mut Lines<BufReader<ChildStderr>>) -> anyhow::Result<
         }
     }
     bail!("the service ended instead of becoming ready");
-}
-
-/// A number after its name in a file of `/proc`.
-fn field(file: &Path, name: &str) -> anyhow::Result<f64> {
-    let text = std::fs::read_to_string(file)?;
-    let rest = text.lines().find_map(|line| line.strip_prefix(name));
-    let word = rest.and_then(|rest| rest.split_whitespace().next());
-    Ok(word.with_context(|| format!("no {name}"))?.parse()?)
 }
 
 /// Clients of the services over one connection.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{DbUrl, Galera, MysqlUrl, PostgresUrl, Synchronous};
+use super::{DbUrl, Galera, LatePolicy, MysqlUrl, PostgresUrl, Synchronous};
 use crate::listen::Address;
 use crate::telemetry::{self, LogFormat};
 
@@ -61,6 +61,14 @@ pub(super) fn synchronous(text: &str) -> Read<Synchronous> {
         "full" => Ok(Synchronous::Full),
         "extra" => Ok(Synchronous::Extra),
         _ => Err("is not one of full, normal, extra".to_owned()),
+    }
+}
+
+pub(super) fn late_policy(text: &str) -> Read<LatePolicy> {
+    match text {
+        "alarm" => Ok(LatePolicy::Alarm),
+        "rewind" => Ok(LatePolicy::Rewind),
+        _ => Err("is not one of alarm, rewind".to_owned()),
     }
 }
 

@@ -4,6 +4,7 @@
 //! and nothing else happens here: no state, no SQL, no decisions about events.
 
 mod admin_service;
+mod codec;
 mod fields;
 mod gen_service;
 mod malformed;

@@ -27,6 +27,11 @@ pub(super) const SQLITE: &[Step] = &[
         name: "service_tables",
         sql: include_str!("../../migrations/active/sqlite/0002_service_tables.sql"),
     },
+    Step {
+        version: 3,
+        name: "skips_and_late_ids",
+        sql: include_str!("../../migrations/active/sqlite/0003_skips_and_late_ids.sql"),
+    },
 ];
 
 /// The active database's steps for PostgreSQL.
@@ -41,6 +46,11 @@ pub(super) const POSTGRES: &[Step] = &[
         name: "service_tables",
         sql: include_str!("../../migrations/active/postgres/0002_service_tables.sql"),
     },
+    Step {
+        version: 3,
+        name: "skips_and_late_ids",
+        sql: include_str!("../../migrations/active/postgres/0003_skips_and_late_ids.sql"),
+    },
 ];
 
 /// The active database's steps for MySQL and MariaDB.
@@ -54,5 +64,10 @@ pub(super) const MYSQL: &[Step] = &[
         version: 2,
         name: "service_tables",
         sql: include_str!("../../migrations/active/mysql/0002_service_tables.sql"),
+    },
+    Step {
+        version: 3,
+        name: "skips_and_late_ids",
+        sql: include_str!("../../migrations/active/mysql/0003_skips_and_late_ids.sql"),
     },
 ];

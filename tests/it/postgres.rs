@@ -9,6 +9,8 @@ mod load;
 mod mutants;
 mod replicas;
 mod restarts;
+mod sentinel;
+mod skip;
 mod stage;
 mod text;
 

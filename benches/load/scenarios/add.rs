@@ -1,5 +1,6 @@
-//! `AddEvent` by many callers in a closed loop, beside SQLite's one-row
-//! durable transactions: one after the other, which is all that SQLite allows.
+//! `AddEvent` by many callers in a closed loop, beside one-row durable
+//! transactions by as many clients of the raw driver, or as many as the
+//! database lets write at once.
 
 use std::time::Duration;
 
@@ -7,67 +8,67 @@ use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
     Plan,
-    measure::{Latencies, rate},
+    measure::{Latencies, number, rate},
     raw,
     report::Sheet,
     server::{Clients, Server},
     workload::add_event,
 };
 
-/// Callers and the ratio they should reach.
-const CALLERS: [(usize, Option<f64>); 4] =
-    [(1, None), (16, None), (64, Some(8.0)), (256, Some(15.0))];
-
 /// Callers that share a connection.
 const PER_CONNECTION: usize = 64;
 
-/// Transactions for SQLite's shell, some seconds of them.
-const SHELL_ROWS: u64 = 5000;
-
 pub(crate) async fn run(plan: &Plan) -> anyhow::Result<Sheet> {
-    let mut sheet = Sheet::new("add: AddEvent, 200 bytes, synchronous=FULL");
+    let mut sheet = Sheet::new("add: AddEvent, 200 bytes");
     let period = plan.seconds(3, 1);
+    let targets = plan.engine.add_targets();
     let server = Server::start(plan).await?;
+    let beside = plan.engine.database().await?;
     call_for(&server, 16, plan.seconds(2, 1)).await?;
     for _ in 0..plan.rounds {
-        for (callers, _) in CALLERS {
-            let begun = Instant::now();
-            let rows = raw::insert_for(&server.beside("raw.db"), period).await?;
-            sheet.record(&raw_name(callers), "tx/s", rate(rows, begun.elapsed()));
+        for (callers, _) in targets {
+            let writers = callers.min(plan.engine.most_writers());
+            let raw = raw::inserts(&*beside, writers, period).await?;
+            sheet.record(&raw_name(plan, callers), "tx/s", raw);
 
-            let begun = Instant::now();
+            let database = plan.engine.cpu()?;
+            let (cpu, begun) = (server.cpu()?, Instant::now());
             let latencies = call_for(&server, callers, period).await?;
             let added = rate(latencies.count(), begun.elapsed());
+            let cpu = (server.cpu()? - cpu) * 1e6 / number(latencies.count());
             sheet.record(&name(callers), "events/s", added);
             sheet.record(&format!("  p50, {callers}"), "ms", latencies.quantile(0.5));
             sheet.record(&format!("  p99, {callers}"), "ms", latencies.quantile(0.99));
+            sheet.record(&format!("  CPU of the service, {callers}"), "µs/event", cpu);
+            plan.record_database_cpu(&mut sheet, &name(callers), database, latencies.count())?;
         }
-        let took = raw::shell_inserts(&server.beside("shell.db"), SHELL_ROWS).await?;
-        sheet.record(SHELL, "tx/s", rate(SHELL_ROWS, took));
+        let (program, rate) = beside.own_program(64, period).await?;
+        let program = format!("one-row transactions by {program}");
+        sheet.record(&program, "tx/s", rate);
     }
-    for (callers, target) in CALLERS {
+    for (callers, target) in targets {
+        let raw = raw_name(plan, callers);
         match target {
-            Some(factor) => sheet.at_least_times(&name(callers), &raw_name(callers), factor),
-            None => sheet.compare(&name(callers), &raw_name(callers)),
+            Some(factor) => sheet.at_least_times(&name(callers), &raw, factor),
+            None => sheet.compare(&name(callers), &raw),
         }
     }
     let batches = server.metric("eventstream_add_batch_events_count").await?;
     let events = server.metric("eventstream_add_batch_events_sum").await?;
     sheet.note(format!(
-        "events per commit over all rounds: {:.1}",
+        "events per commit over all rounds: {:.1}; {PER_CONNECTION} callers share a connection",
         events / batches
     ));
     Ok(sheet)
 }
 
-const SHELL: &str = "one-row transactions by the sqlite3 shell";
-
 fn name(callers: usize) -> String {
     format!("AddEvent, {callers} callers")
 }
 
-fn raw_name(callers: usize) -> String {
-    format!("one-row transactions (beside {callers})")
+fn raw_name(plan: &Plan, callers: usize) -> String {
+    let writers = callers.min(plan.engine.most_writers());
+    format!("one-row tx, {writers} clients (beside {callers})")
 }
 
 /// What every call took.

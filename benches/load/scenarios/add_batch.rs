@@ -23,17 +23,18 @@ pub(crate) async fn run(plan: &Plan) -> anyhow::Result<Sheet> {
     let mut sheet = Sheet::new("add-batch: AddEvents of 100 events of 200 bytes");
     let period = plan.seconds(3, 1);
     let server = Server::start(plan).await?;
+    let beside = plan.engine.database().await?;
+    let writers = CALLERS.min(plan.engine.most_writers());
     call_for(&server, plan.seconds(1, 1)).await?;
     for _ in 0..plan.rounds {
-        let begun = Instant::now();
-        let rows = usize::try_from(ROWS)?;
-        let rows = raw::insert_rows_for(&server.beside("raw.db"), rows, period).await?;
-        sheet.record(RAW, "rows/s", rate(rows, begun.elapsed()));
+        let rows = raw::insert_rows(&*beside, writers, ROWS, period).await?;
+        sheet.record(RAW, "rows/s", rows);
         let begun = Instant::now();
         let events = call_for(&server, period).await?;
         sheet.record(CALLS, "events/s", rate(events, begun.elapsed()));
     }
     sheet.at_least_times(CALLS, RAW, 0.5);
+    sheet.note(format!("the raw driver has {writers} clients"));
     Ok(sheet)
 }
 

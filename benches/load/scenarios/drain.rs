@@ -1,15 +1,12 @@
 //! A backlog read by one reliable consumer that acknowledges every group, by
 //! push and by polling, beside a plain SELECT of the same rows.
 
-use std::path::Path;
-
 use futoin_eventstream::proto::{AckRequest, PollEventsRequest};
 use tokio::{sync::watch, task::JoinSet, time::Instant};
 
 use crate::{
     Plan,
     measure::rate,
-    raw,
     report::Sheet,
     server::{Clients, Server},
     subscriber::{COMPONENT, Subscriber, register},
@@ -26,7 +23,7 @@ pub(crate) async fn run(plan: &Plan) -> anyhow::Result<Sheet> {
     for _ in 0..plan.rounds {
         let server = filled(plan, count).await?;
         let expected = u64::try_from(count)?;
-        record_select(&mut sheet, &server.database()).await?;
+        record_select(&mut sheet, &server).await?;
 
         let begun = Instant::now();
         push(server.clients().await?, count).await?;
@@ -46,16 +43,17 @@ pub(crate) async fn run(plan: &Plan) -> anyhow::Result<Sheet> {
 /// A service with a backlog and a registered consumer.
 async fn filled(plan: &Plan, count: i64) -> anyhow::Result<Server> {
     let server = Server::start(plan).await?;
-    raw::fill(&server.database(), count).await?;
+    server.session().await?.fill(count).await?;
     register(&mut server.clients().await?).await?;
     Ok(server)
 }
 
-async fn record_select(sheet: &mut Sheet, file: &Path) -> anyhow::Result<()> {
+async fn record_select(sheet: &mut Sheet, server: &Server) -> anyhow::Result<()> {
+    let mut session = server.session().await?;
     // The first pass warms the page cache for everybody.
-    raw::select_all(file).await?;
+    session.select_all().await?;
     let begun = Instant::now();
-    let rows = raw::select_all(file).await?;
+    let rows = session.select_all().await?;
     sheet.record(SELECT, "rows/s", rate(rows, begun.elapsed()));
     Ok(())
 }

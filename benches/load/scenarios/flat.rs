@@ -1,5 +1,5 @@
-//! Polls and acks as the queue and the number of consumers grow: one caller,
-//! one call at a time.
+//! Polls, acks and looks at the tail as the queue and the number of consumers
+//! grow: one caller, one call at a time.
 
 use futoin_eventstream::proto::{AckRequest, PollEventsRequest, Want};
 use tokio::time::Instant;
@@ -7,10 +7,10 @@ use tokio::time::Instant;
 use crate::{
     Plan,
     measure::{Latencies, number},
-    raw,
     report::Sheet,
     server::Server,
-    subscriber::{COMPONENT, register},
+    subscriber::{COMPONENT, Subscriber, register},
+    workload::data,
 };
 
 /// Calls of one kind in one round. Acks move on by as many events, so that the
@@ -49,7 +49,11 @@ pub(crate) async fn run(plan: &Plan) -> anyhow::Result<Sheet> {
     // A call that finds nothing looks at 10 000 rows at most, so the smallest
     // table is no measure for it.
     let ends = [
-        (rows[0].0, rows[2].0, [Kind::Poll, Kind::Ack].as_slice()),
+        (
+            rows[0].0,
+            rows[2].0,
+            [Kind::Poll, Kind::Ack, Kind::Tail].as_slice(),
+        ),
         (rows[1].0, rows[2].0, &[Kind::Filtered]),
         (consumers[0].0, consumers[2].0, &Kind::ALL),
     ];
@@ -67,9 +71,10 @@ pub(crate) async fn run(plan: &Plan) -> anyhow::Result<Sheet> {
 /// A service with events and other consumers than ours.
 async fn start(plan: &Plan, rows: i64, others: i64) -> anyhow::Result<Server> {
     let server = Server::start(plan).await?;
-    raw::fill(&server.database(), rows).await?;
+    let mut session = server.session().await?;
+    session.fill(rows).await?;
     if others > 0 {
-        raw::fill_consumers(&server.database(), others).await?;
+        session.fill_consumers(others).await?;
     }
     Ok(server)
 }
@@ -82,21 +87,37 @@ enum Kind {
     Filtered,
     /// One step forward each.
     Ack,
+    /// One event of another process, to a live subscriber.
+    Tail,
 }
 
 impl Kind {
-    const ALL: [Self; 3] = [Self::Poll, Self::Filtered, Self::Ack];
+    const ALL: [Self; 4] = [Self::Poll, Self::Filtered, Self::Ack, Self::Tail];
 
     fn name(self) -> &'static str {
         match self {
             Self::Poll => "poll of 100",
             Self::Filtered => "poll that finds nothing",
             Self::Ack => "ack",
+            Self::Tail => "commit to subscriber",
         }
     }
 }
 
 async fn measure(sheet: &mut Sheet, size: &str, server: &Server, kind: Kind) -> anyhow::Result<()> {
+    let cpu = server.cpu()?;
+    let latencies = match kind {
+        Kind::Tail => follow(server).await?,
+        _ => call(server, kind).await?,
+    };
+    let cpu = (server.cpu()? - cpu) * 1000.0 / number(latencies.count());
+    let name = format!("{}, {size}", kind.name());
+    sheet.record(&format!("{name}: p50"), "ms", latencies.quantile(0.5));
+    sheet.record(&format!("{name}: CPU"), "ms/call", cpu);
+    Ok(())
+}
+
+async fn call(server: &Server, kind: Kind) -> anyhow::Result<Latencies> {
     let mut clients = server.clients().await?;
     register(&mut clients).await?;
     let mut latencies = Latencies::new();
@@ -112,7 +133,6 @@ async fn measure(sheet: &mut Sheet, size: &str, server: &Server, kind: Kind) -> 
         let types = vec!["NOTHING".to_owned()];
         poll.want = Some(Want { types });
     }
-    let cpu = server.cpu()?;
     for call in 1..=CALLS {
         let begun = Instant::now();
         if matches!(kind, Kind::Ack) {
@@ -127,9 +147,18 @@ async fn measure(sheet: &mut Sheet, size: &str, server: &Server, kind: Kind) -> 
         }
         latencies.record(begun.elapsed());
     }
-    let cpu = (server.cpu()? - cpu) * 1000.0 / number(CALLS.unsigned_abs());
-    let name = format!("{}, {size}", kind.name());
-    sheet.record(&format!("{name}: p50"), "ms", latencies.quantile(0.5));
-    sheet.record(&format!("{name}: CPU"), "ms/call", cpu);
-    Ok(())
+    Ok(latencies)
+}
+
+async fn follow(server: &Server) -> anyhow::Result<Latencies> {
+    let mut subscriber = Subscriber::open(&mut server.clients().await?, "LIVE").await?;
+    let mut session = server.session().await?;
+    let mut latencies = Latencies::new();
+    for _ in 0..CALLS {
+        session.insert(&data(0)).await?;
+        let committed = Instant::now();
+        subscriber.group().await?;
+        latencies.record(committed.elapsed());
+    }
+    Ok(latencies)
 }

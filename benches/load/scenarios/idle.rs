@@ -8,7 +8,6 @@ use tokio::time::{Instant, sleep};
 use crate::{
     Plan,
     measure::Schedule,
-    raw,
     report::Sheet,
     server::{Clients, Server},
     subscriber::Counter,
@@ -25,35 +24,43 @@ pub(crate) async fn run(plan: &Plan) -> anyhow::Result<Sheet> {
     let mut sheet = Sheet::new("idle: cost of waiting");
     let period = plan.seconds(60, 10);
     sheet.note(format!("{} s each, one round", period.as_secs()));
-    let mut servers = Vec::new();
-    for listeners in [0, 1, 100] {
-        let server = Server::start(plan).await?;
-        let held = listen(&server, listeners).await?;
-        servers.push((listeners, server, held));
-    }
-    sleep(plan.pick(SETTLE, Duration::from_secs(2))).await;
     if plan.quick {
         sheet.note("quick: not yet at the slowest tail poll, which begins after a quiet minute");
     }
-    for (listeners, server, _) in &servers {
+    observe_database(plan, &mut sheet, period).await?;
+    // One service at a time: several would share the database's processes.
+    for listeners in [0, 1, 100] {
+        let server = Server::start(plan).await?;
+        let _held = listen(&server, listeners).await?;
+        sleep(plan.pick(SETTLE, Duration::from_secs(2))).await;
         let name = format!("{listeners} listeners, nothing happens");
-        observe(&mut sheet, &name, server, period, 0).await?;
-        sheet.at_most(
-            &format!("{name}: CPU"),
-            if *listeners == 0 { 0.2 } else { 1.0 },
-        );
-    }
-    // Asking for the metrics proves the frontier once.
-    sheet.at_most(
-        "0 listeners, nothing happens: tail reads",
-        1.0 / period.as_secs_f64(),
-    );
-    for (listeners, server, _) in &servers[1..] {
+        observe(plan, &mut sheet, &name, &server, period, 0).await?;
+        let limit = if listeners == 0 { 0.2 } else { 1.0 };
+        sheet.at_most(&format!("{name}: CPU"), limit);
+        sheet.at_most(&format!("{name}: CPU of the database"), 1.0);
+        if listeners == 0 {
+            // Asking for the metrics proves the frontier once.
+            sheet.at_most(&format!("{name}: tail reads"), 1.0 / period.as_secs_f64());
+            continue;
+        }
         let name = format!("{listeners} listeners, {SLOW} events/s");
-        observe(&mut sheet, &name, server, period, SLOW).await?;
+        observe(plan, &mut sheet, &name, &server, period, SLOW).await?;
         sheet.at_most(&format!("{name}: CPU"), 4.0);
+        sheet.at_most(&format!("{name}: CPU of the database"), 4.0);
     }
     Ok(sheet)
+}
+
+/// What the database does by itself.
+async fn observe_database(plan: &Plan, sheet: &mut Sheet, period: Duration) -> anyhow::Result<()> {
+    let Some(before) = plan.engine.cpu()? else {
+        return Ok(());
+    };
+    sleep(period).await;
+    let now = plan.engine.cpu()?.unwrap_or(before);
+    let share = (now - before) * 100.0 / period.as_secs_f64();
+    sheet.record("no service: CPU of the database", "% of core", share);
+    Ok(())
 }
 
 /// Open live streams that nobody reads; what they buffer is bounded.
@@ -67,6 +74,7 @@ async fn listen(server: &Server, count: u64) -> anyhow::Result<(Clients, Vec<Cou
 }
 
 async fn observe(
+    plan: &Plan,
     sheet: &mut Sheet,
     name: &str,
     server: &Server,
@@ -75,20 +83,25 @@ async fn observe(
 ) -> anyhow::Result<()> {
     const READS: &str = "eventstream_tail_reads_total";
     let reads = server.metric(READS).await?;
+    let database = plan.engine.cpu()?;
     let (cpu, calls) = (server.cpu()?, server.file_calls()?);
     let begun = Instant::now();
     if events == 0 {
         sleep(period).await;
     } else {
-        let mut connection = raw::connect(&server.database()).await?;
+        let mut session = server.session().await?;
         let mut schedule = Schedule::new(events, period);
         while schedule.next().await.is_some() {
-            raw::insert(&mut connection, &data(0)).await?;
+            session.insert(&data(0)).await?;
         }
     }
     let seconds = begun.elapsed().as_secs_f64();
     let share = (server.cpu()? - cpu) * 100.0 / seconds;
     sheet.record(&format!("{name}: CPU"), "% of core", share);
+    if let Some((now, before)) = plan.engine.cpu()?.zip(database) {
+        let share = (now - before) * 100.0 / seconds;
+        sheet.record(&format!("{name}: CPU of the database"), "% of core", share);
+    }
     let calls = (server.file_calls()? - calls) / seconds;
     sheet.record(&format!("{name}: reads and writes"), "calls/s", calls);
     let reads = (server.metric(READS).await? - reads) / seconds;

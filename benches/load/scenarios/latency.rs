@@ -13,7 +13,6 @@ use tokio::{
 use crate::{
     Plan,
     measure::{Latencies, Schedule, millis},
-    raw,
     report::Sheet,
     server::{Clients, Server},
     subscriber::{COMPONENT, Subscriber, register},
@@ -118,11 +117,11 @@ async fn foreign(
 ) -> anyhow::Result<(Commits, Arrivals)> {
     let expected = u64::from(rate) * period.as_secs();
     let mut reading = subscribe(server, "LIVE", expected).await?;
-    let mut connection = raw::connect(&server.database()).await?;
+    let mut session = server.session().await?;
     let mut commits = Commits::new();
     let mut schedule = Schedule::new(rate, period);
     while let Some(due) = schedule.next().await {
-        let id = raw::insert(&mut connection, &data(0)).await?;
+        let id = session.insert(&data(0)).await?;
         commits.insert(id, (due, Instant::now()));
     }
     let arrivals = timeout(PATIENCE, reading.join_next()).await?;
@@ -186,13 +185,13 @@ async fn after_quiet(plan: &Plan, sheet: &mut Sheet) -> anyhow::Result<()> {
     for _ in 0..8 {
         let server = Server::start(plan).await?;
         let subscriber = Subscriber::open(&mut server.clients().await?, "LIVE").await?;
-        let connection = raw::connect(&server.database()).await?;
-        waiting.push((server, subscriber, connection));
+        let session = server.session().await?;
+        waiting.push((server, subscriber, session));
     }
     sleep(quiet).await;
     let mut worst = Duration::ZERO;
-    for (_, subscriber, connection) in &mut waiting {
-        raw::insert(connection, &data(0)).await?;
+    for (_, subscriber, session) in &mut waiting {
+        session.insert(&data(0)).await?;
         let committed = Instant::now();
         subscriber.group().await?;
         worst = worst.max(committed.elapsed());

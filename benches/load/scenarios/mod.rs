@@ -7,4 +7,5 @@ pub(crate) mod fanout;
 pub(crate) mod flat;
 pub(crate) mod idle;
 pub(crate) mod latency;
+pub(crate) mod producers;
 pub(crate) mod start;

@@ -22,11 +22,12 @@ use crate::{
     store::{Advance, Advanced, Audit, Consumer, ConsumerPage, Error},
 };
 
-/// Columns of a consumer; the stream twice, then the lapse of sessions in ms.
+/// Columns of a consumer; the stream three times, then the lapse of sessions in ms.
 const COLUMNS: &str = "SELECT c.ident, CAST(c.last_evt_id AS SIGNED) AS reached, c.epoch,
         TIMESTAMPDIFF(SECOND, '1970-01-01', c.reg_time) * 1000 AS reg_millis,
         TIMESTAMPDIFF(SECOND, '1970-01-01', c.last_time) * 1000 AS last_millis,
         (SELECT s.reason FROM evt_stopped s WHERE s.stream = ? AND s.ident = c.ident) AS stopped,
+        COALESCE((SELECT r.epoch FROM evt_rewinds r WHERE r.stream = ?), 0) AS rewound,
         (SELECT s.label FROM evt_sessions s
          JOIN evt_replicas r ON r.stream = s.stream AND r.replica = s.replica
          WHERE s.stream = ? AND s.ident = c.ident AND s.epoch = c.epoch
@@ -61,6 +62,7 @@ impl MysqlStore {
     ) -> Result<Option<Consumer>, sqlx::Error> {
         const ONE: &str = "WHERE c.ident = ?";
         let row = sqlx::query(self.sql2(COLUMNS, ONE))
+            .bind(self.stream())
             .bind(self.stream())
             .bind(self.stream())
             .bind(self.lapse_millis())
@@ -123,6 +125,7 @@ impl MysqlStore {
         loop {
             let missing = page.limit - found.len();
             let rows = sqlx::query(self.sql2(COLUMNS, MANY))
+                .bind(self.stream())
                 .bind(self.stream())
                 .bind(self.stream())
                 .bind(self.lapse_millis())
@@ -273,6 +276,7 @@ impl MysqlStore {
                 .await?;
             self.forget_session(&mut tx, key).await?;
             self.lift_stop(&mut tx, key).await?;
+            self.note_rewind(&mut tx, epoch).await?;
             let sought = self.consumer_row(&mut tx, key).await?;
             Ok((tx, sought))
         })
@@ -437,6 +441,7 @@ impl MysqlStore {
                 .bind(head.get())
                 .execute(&mut *tx)
                 .await?;
+            self.forget_decisions(tx, head).await?;
         }
         let stopped = sqlx::query_scalar(STOPPED)
             .bind(self.stream())
@@ -518,6 +523,7 @@ fn consumer(row: &MySqlRow) -> Option<Consumer> {
         last_time: moment("last_millis"),
         session: label.map(|label| Label::parse(label).unwrap_or_default()),
         stopped: row.get("stopped"),
+        rewound: row.get("rewound"),
         oldest_missing: None,
         now: Moment::from_unix_millis(row.get("now_millis")),
     })

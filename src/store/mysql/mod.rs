@@ -14,6 +14,7 @@ mod consumers;
 mod contract;
 mod errors;
 mod galera;
+mod late;
 mod prober;
 mod queue;
 mod schema;
@@ -44,8 +45,8 @@ use self::{
 pub use self::{galera::Galera, schema::grants, url::MysqlUrl};
 use super::{
     Advance, Advanced, Append, Audit, Blocker, Bounds, Consumer, ConsumerPage, Effect, Error,
-    IdRuns, NewSession, Opening, Options, Page, Refusal, Span, Standing, Store, Tail,
-    discarded::LowEnd,
+    IdRange, IdRuns, NewSession, Opening, Options, Page, Refusal, Rewound, Skip, Span, Standing,
+    Store, Tail, discarded::LowEnd,
 };
 use crate::event::{ConsumerKey, EventId, Moment};
 
@@ -341,6 +342,30 @@ impl Store for MysqlStore {
 
     async fn blockers(&self) -> Result<Vec<Blocker>, Error> {
         self.bounded(Effect::None, self.read_blockers()).await
+    }
+
+    async fn appeared(&self, ranges: &[IdRange], limit: usize) -> Result<Vec<EventId>, Error> {
+        self.bounded(Effect::None, self.read_appeared(ranges, limit))
+            .await
+    }
+
+    fn late_causes(&self) -> &'static str {
+        "an INSERT that names its id; a session with an auto_increment_increment or _offset of its \
+         own; rows that another server of a cluster or replication wrote; or ALTER TABLE … \
+         AUTO_INCREMENT to a lower value"
+    }
+
+    async fn rewind(&self, late: &[EventId]) -> Result<Vec<Rewound>, Error> {
+        self.bounded(Effect::Unknown, self.rewind_consumers(late))
+            .await
+    }
+
+    async fn skip(&self, skip: &Skip) -> Result<(), Error> {
+        self.bounded(Effect::Unknown, self.insert_skip(skip)).await
+    }
+
+    async fn skips(&self) -> Result<Vec<Skip>, Error> {
+        self.bounded(Effect::None, self.read_skips()).await
     }
 
     async fn reconnect(&self) -> Result<(), Error> {

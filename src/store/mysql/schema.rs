@@ -250,6 +250,9 @@ pub fn grants(names: &Names) -> String {
         "sessions",
         "requests",
         "stopped",
+        "skips",
+        "late",
+        "rewinds",
         "migrations",
     ];
     let mut lines = vec![

@@ -6,7 +6,7 @@
 //! so everything proven is forgotten, its identity is compared and logged.
 
 use std::{
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -15,7 +15,7 @@ use sqlx::{
     pool::PoolConnection,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::PostgresOptions;
 use crate::store::{Effect, Error};
@@ -25,6 +25,16 @@ use crate::store::{Effect, Error};
 pub(super) struct Connections {
     options: Arc<PostgresOptions>,
     current: RwLock<Live>,
+    /// What the writer of events left. In no pool: that would ask it for a sign
+    /// of life after each commit, a second round trip.
+    spare: Mutex<Option<Spare>>,
+}
+
+#[derive(Debug)]
+struct Spare {
+    connection: PgConnection,
+    generation: u64,
+    since: Instant,
 }
 
 #[derive(Debug, Clone)]
@@ -32,6 +42,8 @@ struct Live {
     write: PgPool,
     read: PgPool,
     identity: Identity,
+    /// Counts the reconnects.
+    generation: u64,
 }
 
 /// Which server this is, and on which of its timelines.
@@ -61,17 +73,20 @@ impl Connections {
         Ok(Self {
             options,
             current: RwLock::new(live),
+            spare: Mutex::default(),
         })
     }
 
     /// Makes new connections to whatever server answers now.
     pub(super) async fn reopen(&self) -> Result<(), Error> {
-        let fresh = Live::open(&self.options).await?;
+        let mut fresh = Live::open(&self.options).await?;
         let identity = fresh.identity.clone();
         let stale = {
             let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+            fresh.generation = current.generation + 1;
             std::mem::replace(&mut *current, fresh)
         };
+        drop(self.spare().take());
         if stale.identity != identity {
             tracing::error!(before = ?stale.identity, now = ?identity,
                 "another server or timeline answers: commits of before may be missing there");
@@ -83,6 +98,12 @@ impl Connections {
 
     pub(super) async fn close(&self) {
         self.live().close().await;
+        let spare = self.spare().take();
+        if let Some(spare) = spare
+            && let Err(error) = spare.connection.close().await
+        {
+            tracing::debug!(%error, "closing the writer's connection");
+        }
     }
 
     pub(super) async fn begin(&self) -> Result<WriteTx, Error> {
@@ -94,6 +115,23 @@ impl Connections {
     pub(super) async fn write(&self) -> Result<PoolConnection<Postgres>, Error> {
         let connection = self.live().write.acquire().await;
         connection.map_err(|error| unavailable(&error))
+    }
+
+    /// A connection for adding events in one statement.
+    pub(super) async fn writer(&self) -> Result<Writer<'_>, Error> {
+        let generation = self.live().generation;
+        let spare = self.spare().take();
+        let usable =
+            |spare: &Spare| spare.generation == generation && spare.since.elapsed() < IDLE_TIMEOUT;
+        let connection = match spare.filter(usable) {
+            Some(spare) => spare.connection,
+            None => self.apart().await?,
+        };
+        Ok(Writer {
+            connections: self,
+            connection,
+            generation,
+        })
     }
 
     /// A connection for reading.
@@ -113,6 +151,10 @@ impl Connections {
             effect: Effect::None,
             cause: "another server answers than before".into(),
         })
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Option<Spare>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn live(&self) -> Live {
@@ -143,6 +185,7 @@ impl Live {
             write: pool(options.write_connections),
             read: pool(options.read_connections),
             identity,
+            generation: 0,
         })
     }
 
@@ -216,17 +259,52 @@ fn session(options: &PostgresOptions) -> PgConnectOptions {
             IDLE_TRANSACTION_TIMEOUT.as_millis().to_string(),
         ),
         // Each statement has its index; without statistics the planner would
-        // rather sort the whole table once it plans for unknown parameters.
+        // rather sort the whole table when it plans for unknown parameters.
         ("enable_seqscan", "off".to_owned()),
         ("enable_bitmapscan", "off".to_owned()),
         ("enable_hashjoin", "off".to_owned()),
         ("enable_mergejoin", "off".to_owned()),
         ("jit", "off".to_owned()),
+        // Those plans are the same whatever the parameters, and to make one
+        // costs several times what it takes to run it.
+        ("plan_cache_mode", "force_generic_plan".to_owned()),
     ];
     if let Some(schema) = &options.schema {
         settings.push(("search_path", schema.clone()));
     }
     options.url.connect_options().options(settings)
+}
+
+/// The connection of the writer of events, in use. It is closed unless its
+/// statement ended well.
+pub(super) struct Writer<'a> {
+    connections: &'a Connections,
+    connection: PgConnection,
+    generation: u64,
+}
+
+impl Writer<'_> {
+    /// Leaves it to the next statement.
+    pub(super) fn keep(self) {
+        *self.connections.spare() = Some(Spare {
+            connection: self.connection,
+            generation: self.generation,
+            since: Instant::now(),
+        });
+    }
+}
+
+impl std::ops::Deref for Writer<'_> {
+    type Target = PgConnection;
+    fn deref(&self) -> &PgConnection {
+        &self.connection
+    }
+}
+
+impl std::ops::DerefMut for Writer<'_> {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.connection
+    }
 }
 
 /// A write transaction; rolled back when dropped.

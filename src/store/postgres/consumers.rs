@@ -20,6 +20,7 @@ const COLUMNS: &str = "SELECT c.ident::text AS ident, c.last_evt_id, c.epoch,
         floor(date_part('epoch', c.reg_time))::bigint * 1000 AS reg_time,
         floor(date_part('epoch', c.last_time))::bigint * 1000 AS last_time,
         (SELECT reason FROM evt_stopped s WHERE s.stream = $1 AND s.ident = c.ident) AS stopped,
+        coalesce((SELECT epoch FROM evt_rewinds r WHERE r.stream = $1), 0) AS rewound,
         (SELECT label FROM evt_sessions s JOIN evt_replicas r USING (stream, replica)
          WHERE s.stream = $1 AND s.ident = c.ident AND s.epoch = c.epoch
             AND r.beat > date_part('epoch', clock_timestamp()) * 1000 - $2) AS label,
@@ -193,6 +194,7 @@ impl PostgresStore {
                 .await?;
             self.forget_session(&mut tx, key).await?;
             self.lift_stop(&mut tx, key).await?;
+            self.note_rewind(&mut tx, epoch).await?;
             self.consumer_row(&mut tx, key).await
         }
         .await;
@@ -347,6 +349,7 @@ impl PostgresStore {
                     .bind(head)
                     .execute(&mut *tx)
                     .await?;
+                self.forget_decisions(&mut tx, head).await?;
             }
             let stopped = sqlx::query_scalar(STOPPED)
                 .bind(stream)
@@ -427,6 +430,7 @@ fn consumer(row: &PgRow) -> Option<Consumer> {
         last_time: moment("last_time"),
         session: label.map(|label| Label::parse(label).unwrap_or_default()),
         stopped: row.get("stopped"),
+        rewound: row.get("rewound"),
         oldest_missing: moment("missing"),
         now: Moment::from_unix_millis(row.get("now")),
     })

@@ -9,6 +9,7 @@
 mod connections;
 mod consumers;
 mod floors;
+mod late;
 mod queue;
 mod schema;
 mod sessions;
@@ -29,8 +30,8 @@ use self::connections::Connections;
 pub use self::url::PostgresUrl;
 use super::{
     Advance, Advanced, Append, Audit, Blocker, Bounds, Consumer, ConsumerPage, Effect, Error,
-    IdRuns, NewSession, Opening, Options, Page, Refusal, Span, Standing, Store, Tail,
-    discarded::LowEnd,
+    IdRange, IdRuns, NewSession, Opening, Options, Page, Refusal, Rewound, Skip, Span, Standing,
+    Store, Tail, discarded::LowEnd,
 };
 use crate::event::{ConsumerKey, EventId, Moment};
 
@@ -255,6 +256,30 @@ impl Store for PostgresStore {
 
     async fn blockers(&self) -> Result<Vec<Blocker>, Error> {
         self.bounded(Effect::None, self.read_blockers()).await
+    }
+
+    async fn appeared(&self, ranges: &[IdRange], limit: usize) -> Result<Vec<EventId>, Error> {
+        self.bounded(Effect::None, self.read_appeared(ranges, limit))
+            .await
+    }
+
+    fn late_causes(&self) -> &'static str {
+        "an INSERT that names its id; nextval() in an earlier statement than the INSERT; a session \
+         that still uses a block of ids from when the sequence had a CACHE above 1; or setval() to \
+         a lower value"
+    }
+
+    async fn rewind(&self, late: &[EventId]) -> Result<Vec<Rewound>, Error> {
+        self.bounded(Effect::Unknown, self.rewind_consumers(late))
+            .await
+    }
+
+    async fn skip(&self, skip: &Skip) -> Result<(), Error> {
+        self.bounded(Effect::Unknown, self.insert_skip(skip)).await
+    }
+
+    async fn skips(&self) -> Result<Vec<Skip>, Error> {
+        self.bounded(Effect::None, self.read_skips()).await
     }
 
     async fn reconnect(&self) -> Result<(), Error> {

@@ -39,17 +39,20 @@ impl PostgresStore {
         Ok(outcomes)
     }
 
-    /// One statement that is its own transaction: a third of the round trips,
-    /// and the lock that holds the frontier back is free at once. `None` if the
-    /// database refuses some event.
+    /// One statement that is its own transaction: one round trip, and the lock
+    /// that holds the frontier back is free at once. `None` if the database
+    /// refuses some event.
     async fn append_at_once(&self, requests: &[Append]) -> Result<Option<Outcomes>, Error> {
         let events: Vec<&NewEvent> = requests.iter().flat_map(|one| &one.events).collect();
-        let mut connection = self.connections.write().await?;
-        let mut ids = match self.insert_events(&mut connection, &events).await {
-            Ok(ids) => ids.into_iter(),
-            Err(error) if is_data_error(&error) => return Ok(None),
+        let mut writer = self.connections.writer().await?;
+        let inserted = match self.insert_events(&mut writer, &events).await {
+            Ok(ids) => Some(ids),
+            Err(error) if is_data_error(&error) => None,
             Err(error) => return Err(commit_failed(&error)),
         };
+        writer.keep();
+        let Some(ids) = inserted else { return Ok(None) };
+        let mut ids = ids.into_iter();
         let own = |request: &Append| {
             let own: Vec<i64> = ids.by_ref().take(request.events.len()).collect();
             Ok(IdRuns::collect(&own))

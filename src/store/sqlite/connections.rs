@@ -10,17 +10,18 @@
 use std::{
     os::unix::fs::MetadataExt,
     path::Path,
-    sync::{
-        Arc, PoisonError, RwLock,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 
 use sqlx::{
-    ConnectOptions, Connection, Sqlite, SqliteConnection, SqlitePool, Transaction,
+    ConnectOptions, Connection, Sqlite, SqliteConnection, SqlitePool,
     pool::PoolConnection,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions},
+};
+use tokio::{
+    sync::{Mutex, MutexGuard},
+    time::timeout,
 };
 
 use super::SqliteOptions;
@@ -29,18 +30,19 @@ use crate::{
     store::{Effect, Error},
 };
 
-/// The pools, replaced as one by a reconnect.
+/// What leads to the file, replaced as one by a reconnect.
 #[derive(Debug)]
 pub(super) struct Connections {
     options: Arc<SqliteOptions>,
-    current: RwLock<Pools>,
-    /// The writing connection is not to be used again.
-    spoilt: AtomicBool,
+    /// The one connection that writes, unless it is in use or was spoilt. In no
+    /// pool: that would ask it for a sign of life after each transaction, which
+    /// costs as much as a statement.
+    writer: Mutex<Option<SqliteConnection>>,
+    current: RwLock<Current>,
 }
 
 #[derive(Debug, Clone)]
-struct Pools {
-    write: SqlitePool,
+struct Current {
     read: SqlitePool,
     file: FileIdentity,
 }
@@ -60,51 +62,71 @@ const CHECKPOINT_PAGES: &str = "4000";
 
 impl Connections {
     pub(super) async fn open(options: Arc<SqliteOptions>) -> Result<Self, Error> {
-        let pools = Pools::open(&options, true).await?;
+        let (writer, current) = Current::open(&options, true).await?;
         Ok(Self {
             options,
-            current: RwLock::new(pools),
-            spoilt: AtomicBool::new(false),
+            writer: Mutex::new(Some(writer)),
+            current: RwLock::new(current),
         })
     }
 
-    /// Makes new connections to whatever file is at the path now.
+    /// Makes new connections to whatever file is at the path now. What is being
+    /// written ends first, so that it is judged by the file that it went into.
     pub(super) async fn reopen(&self) -> Result<(), Error> {
-        let fresh = Pools::open(&self.options, false).await?;
+        let (writer, fresh) = Current::open(&self.options, false).await?;
+        let mut slot = self.writer.lock().await;
+        let stale_writer = slot.replace(writer);
         let stale = {
             let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
             std::mem::replace(&mut *current, fresh)
         };
-        stale.close().await;
+        drop(slot);
+        stale.read.close().await;
+        close(stale_writer).await;
         Ok(())
     }
 
     pub(super) async fn close(&self) {
-        self.pools().close().await;
+        self.current().read.close().await;
+        close(self.writer.lock().await.take()).await;
     }
 
-    /// A write transaction on the one connection for writing; holds the file's
-    /// write lock from the start, so that it can neither deadlock nor fail half way.
-    pub(super) async fn begin(&self) -> Result<WriteTx<'_>, Error> {
-        // Nothing is written into a file that is known to be gone.
+    /// The connection for writing, for one transaction. Nothing is written into
+    /// a file that is known to be gone.
+    pub(super) async fn write(&self) -> Result<Writer<'_>, Error> {
+        let limit = self.options.busy_timeout + QUEUE_TIMEOUT;
+        let slot = timeout(limit, self.writer.lock()).await;
+        let mut slot = slot.map_err(|_elapsed| Error::Unavailable {
+            effect: Effect::None,
+            cause: format!("earlier writes have taken {limit:?}"),
+        })?;
         self.check_file(Effect::None)?;
-        let pool = self.pools().write;
-        if self.spoilt.swap(false, Ordering::AcqRel) {
-            replace_writer(&pool).await;
-        }
-        match pool.begin_with("BEGIN IMMEDIATE").await {
-            Ok(tx) => Ok(WriteTx {
-                connections: self,
-                tx,
-                unless_ended_well: Spoiling(&self.spoilt),
-            }),
-            Err(error) => Err(unavailable(&error)),
-        }
+        let connection = match slot.take() {
+            Some(connection) => connection,
+            None => connect(&self.options)
+                .connect()
+                .await
+                .map_err(|error| cannot_open(&self.options, &error))?,
+        };
+        Ok(Writer {
+            connections: self,
+            slot,
+            connection,
+        })
+    }
+
+    /// A write transaction; holds the file's write lock from the start, so that
+    /// it can neither deadlock nor fail half way.
+    pub(super) async fn begin(&self) -> Result<WriteTx<'_>, Error> {
+        let mut tx = WriteTx(self.write().await?);
+        let begun = tx.run("BEGIN IMMEDIATE").await;
+        begun.map_err(|error| unavailable(&error))?;
+        Ok(tx)
     }
 
     /// A connection for reading.
     pub(super) async fn read(&self) -> Result<PoolConnection<Sqlite>, Error> {
-        self.pools()
+        self.current()
             .read
             .acquire()
             .await
@@ -137,7 +159,7 @@ impl Connections {
         }
     }
 
-    fn pools(&self) -> Pools {
+    fn current(&self) -> Current {
         self.current
             .read()
             .unwrap_or_else(PoisonError::into_inner)
@@ -145,33 +167,21 @@ impl Connections {
     }
 }
 
-impl Pools {
-    async fn open(options: &SqliteOptions, create: bool) -> Result<Self, Error> {
-        let connect = SqliteConnectOptions::new()
-            .filename(&options.path)
-            .create_if_missing(false)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(options.synchronous.into())
-            .busy_timeout(options.busy_timeout)
-            .foreign_keys(false)
-            .row_buffer_size(limits::PAGE_EVENTS)
-            .pragma("wal_autocheckpoint", CHECKPOINT_PAGES);
+impl Current {
+    /// The writing connection, and everything else.
+    async fn open(
+        options: &SqliteOptions,
+        create: bool,
+    ) -> Result<(SqliteConnection, Self), Error> {
+        let connect = connect(options);
         if create {
             let made = connect.clone().create_if_missing(true).connect().await;
             let closed = made.map_err(|error| cannot_open(options, &error))?.close();
             closed.await.map_err(|error| cannot_open(options, &error))?;
         }
-        let pool = || {
-            SqlitePoolOptions::new()
-                .acquire_timeout(options.busy_timeout + QUEUE_TIMEOUT)
-                .test_before_acquire(false)
-        };
         let file = identity(options)?;
-        let write = pool()
-            .max_connections(1)
-            .connect_with(connect.clone())
-            .await;
-        let write = write.map_err(|error| cannot_open(options, &error))?;
+        let writer = connect.connect().await;
+        let writer = writer.map_err(|error| cannot_open(options, &error))?;
         if identity(options)? != file {
             // Which of the two was opened cannot be told.
             return Err(Error::Lost {
@@ -179,82 +189,125 @@ impl Pools {
                 cause: "the database file was replaced while it was opened".into(),
             });
         }
-        let read = pool()
+        let read = SqlitePoolOptions::new()
+            .acquire_timeout(options.busy_timeout + QUEUE_TIMEOUT)
+            .test_before_acquire(false)
             .max_connections(options.read_connections)
             .connect_lazy_with(connect.pragma("query_only", "1"));
-        Ok(Self { write, read, file })
-    }
-
-    async fn close(&self) {
-        self.read.close().await;
-        self.write.close().await;
+        Ok((writer, Self { read, file }))
     }
 }
 
-/// A write transaction; rolled back when dropped.
-pub(super) struct WriteTx<'a> {
+fn connect(options: &SqliteOptions) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(&options.path)
+        .create_if_missing(false)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(options.synchronous.into())
+        .busy_timeout(options.busy_timeout)
+        .foreign_keys(false)
+        .row_buffer_size(limits::PAGE_EVENTS)
+        .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
+}
+
+async fn close(connection: Option<SqliteConnection>) {
+    if let Some(connection) = connection
+        && let Err(error) = connection.close().await
+    {
+        tracing::debug!(%error, "closing the writing connection");
+    }
+}
+
+/// The writing connection in use. A transaction that does not end well costs
+/// it: dropped, it closes, which rolls back whatever is open, and the next
+/// writer opens another one. One that was opened while the file was read-only
+/// would stay so; and where SQLite has rolled back by itself, as it does when
+/// the disk is full, nobody could tell what state it is in.
+pub(super) struct Writer<'a> {
     connections: &'a Connections,
-    tx: Transaction<'static, Sqlite>,
-    unless_ended_well: Spoiling<'a>,
+    slot: MutexGuard<'a, Option<SqliteConnection>>,
+    connection: SqliteConnection,
 }
 
-/// A transaction that did not end well costs its connection. One that was
-/// opened while the file was read-only stays so. And where SQLite has rolled
-/// back by itself, as it does when the disk is full, the driver's ROLLBACK
-/// fails and leaves it believing in an open transaction for ever.
-struct Spoiling<'a>(&'a AtomicBool);
+impl Writer<'_> {
+    /// What was done is done: the connection serves the next one.
+    pub(super) fn keep(mut self) {
+        *self.slot = Some(self.connection);
+    }
 
-impl Drop for Spoiling<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Release);
+    /// As [`Self::keep`], after a commit: whether that was into the file that
+    /// is at the path.
+    pub(super) fn acknowledge(self) -> Result<(), Error> {
+        let connections = self.connections;
+        let checked = connections.check_file(Effect::Unknown);
+        self.keep();
+        checked
     }
 }
+
+impl std::ops::Deref for Writer<'_> {
+    type Target = SqliteConnection;
+    fn deref(&self) -> &SqliteConnection {
+        &self.connection
+    }
+}
+
+impl std::ops::DerefMut for Writer<'_> {
+    fn deref_mut(&mut self) -> &mut SqliteConnection {
+        &mut self.connection
+    }
+}
+
+/// A write transaction; rolled back when dropped, with its connection.
+pub(super) struct WriteTx<'a>(Writer<'a>);
 
 impl WriteTx<'_> {
-    /// Runs a savepoint's `work` statements by hand.
-    pub(super) async fn savepoint(&mut self) -> Result<Transaction<'_, Sqlite>, sqlx::Error> {
-        self.tx.begin().await
+    /// What follows can be undone alone.
+    pub(super) async fn savepoint(&mut self) -> Result<(), sqlx::Error> {
+        self.run("SAVEPOINT apart").await
     }
 
-    pub(super) async fn rollback(self) -> Result<(), Error> {
-        self.tx
-            .rollback()
-            .await
-            .map_err(|error| unavailable(&error))?;
-        std::mem::forget(self.unless_ended_well);
+    /// Keeps what was done since the savepoint.
+    pub(super) async fn release(&mut self) -> Result<(), sqlx::Error> {
+        self.run("RELEASE apart").await
+    }
+
+    /// Undoes what was done since the savepoint.
+    pub(super) async fn undo(&mut self) -> Result<(), sqlx::Error> {
+        self.run("ROLLBACK TO apart").await?;
+        self.release().await
+    }
+
+    pub(super) async fn rollback(mut self) -> Result<(), Error> {
+        let rolled_back = self.run("ROLLBACK").await;
+        rolled_back.map_err(|error| unavailable(&error))?;
+        self.0.keep();
         Ok(())
     }
 
     /// Durable when it returns, and in the file that is at the path.
-    pub(super) async fn commit(self) -> Result<(), Error> {
-        self.tx
-            .commit()
-            .await
-            .map_err(|error| commit_failed(&error))?;
-        std::mem::forget(self.unless_ended_well);
-        self.connections.check_file(Effect::Unknown)
+    pub(super) async fn commit(mut self) -> Result<(), Error> {
+        let committed = self.run("COMMIT").await;
+        committed.map_err(|error| commit_failed(&error))?;
+        self.0.acknowledge()
+    }
+
+    async fn run(&mut self, statement: &'static str) -> Result<(), sqlx::Error> {
+        let run = sqlx::query(statement).execute(&mut self.0.connection);
+        run.await.map(drop)
     }
 }
 
 impl std::ops::Deref for WriteTx<'_> {
     type Target = SqliteConnection;
     fn deref(&self) -> &SqliteConnection {
-        &self.tx
+        &self.0.connection
     }
 }
 
 impl std::ops::DerefMut for WriteTx<'_> {
     fn deref_mut(&mut self) -> &mut SqliteConnection {
-        &mut self.tx
-    }
-}
-
-/// Closes the writing connection; the pool opens another one.
-async fn replace_writer(pool: &SqlitePool) {
-    if let Ok(connection) = pool.acquire().await
-        && let Err(error) = connection.close().await
-    {
-        tracing::debug!(%error, "closing a spoilt connection");
+        &mut self.0.connection
     }
 }
 
@@ -300,11 +353,13 @@ pub(super) fn unavailable(error: &sqlx::Error) -> Error {
     classify(error, Effect::None)
 }
 
-/// A failure of COMMIT itself. SQLite rolls back when it is busy or full; an
-/// I/O error may have struck after the commit record was written.
-fn commit_failed(error: &sqlx::Error) -> Error {
+/// A failure of COMMIT, or of a statement that is its own transaction. SQLite
+/// rolls back when the file is locked (5, 6), read-only (8) or full (13) or
+/// cannot be opened (14); an I/O error may have struck after the commit record
+/// was written.
+pub(super) fn commit_failed(error: &sqlx::Error) -> Error {
     let effect = match primary_code(error) {
-        Some(5 | 6 | 13) => Effect::None,
+        Some(5 | 6 | 8 | 13 | 14) => Effect::None,
         _ => Effect::Unknown,
     };
     classify(error, effect)

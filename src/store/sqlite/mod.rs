@@ -10,6 +10,7 @@
 mod changes;
 mod connections;
 mod consumers;
+mod late;
 mod queue;
 mod schema;
 mod sessions;
@@ -23,8 +24,9 @@ use uuid::Uuid;
 
 use self::connections::Connections;
 use super::{
-    Advance, Advanced, Append, Audit, Bounds, Consumer, ConsumerPage, Effect, Error, IdRuns,
-    NewSession, Opening, Options, Page, Refusal, Span, Standing, Store, Tail,
+    Advance, Advanced, Append, Audit, Bounds, Consumer, ConsumerPage, Effect, Error, IdRange,
+    IdRuns, NewSession, Opening, Options, Page, Refusal, Rewound, Skip, Span, Standing, Store,
+    Tail,
 };
 use crate::event::{ConsumerKey, EventId, Moment};
 
@@ -211,6 +213,26 @@ impl Store for SqliteStore {
         acked: EventId,
     ) -> Result<(), Error> {
         self.credit_session(key, epoch, acked).await
+    }
+
+    async fn appeared(&self, ranges: &[IdRange], limit: usize) -> Result<Vec<EventId>, Error> {
+        self.read_appeared(ranges, limit).await
+    }
+
+    fn late_causes(&self) -> &'static str {
+        "an INSERT that names its id"
+    }
+
+    async fn rewind(&self, late: &[EventId]) -> Result<Vec<Rewound>, Error> {
+        self.rewind_consumers(late).await
+    }
+
+    async fn skip(&self, skip: &Skip) -> Result<(), Error> {
+        self.insert_skip(skip).await
+    }
+
+    async fn skips(&self) -> Result<Vec<Skip>, Error> {
+        self.read_skips().await
     }
 
     async fn reconnect(&self) -> Result<(), Error> {

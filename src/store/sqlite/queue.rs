@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, Row, SqliteConnection, sqlite::SqliteRow};
 
 use super::{
     SqliteStore,
-    connections::{WriteTx, is_data_error, unavailable},
+    connections::{WriteTx, commit_failed, is_data_error, unavailable},
 };
 use crate::{
     event::{Event, EventId, EventType, Fault, Moment, NewEvent, Want},
@@ -16,10 +16,6 @@ use crate::{
         requests::{KnownRequests, Outcomes},
     },
 };
-
-/// Rows of one INSERT: powers of two, so that any batch is made of few
-/// statements that stay compiled. Compiling costs more than inserting.
-const INSERT_ROWS: usize = 256;
 
 /// Expired request ids that one write removes at most.
 const PURGE_ROWS: i64 = 1000;
@@ -34,6 +30,11 @@ pub(super) struct ReadSpan {
 
 impl SqliteStore {
     pub(super) async fn append_requests(&self, requests: &[Append]) -> Result<Outcomes, Error> {
+        if requests.iter().all(|request| request.request_id.is_none())
+            && let Some(outcomes) = self.append_at_once(requests).await?
+        {
+            return Ok(outcomes);
+        }
         let mut tx = self.connections.begin().await?;
         let outcomes = match self.append_together(&mut tx, requests).await {
             Ok(outcomes) => outcomes,
@@ -50,7 +51,30 @@ impl SqliteStore {
         Ok(outcomes)
     }
 
-    /// All new events of all requests in as few statements as possible.
+    /// One statement that is its own transaction: one hand-over to the driver's
+    /// thread. `None`, and nothing is stored, if the database refuses some
+    /// event, or if a trigger might leave one out, which shows too late here.
+    async fn append_at_once(&self, requests: &[Append]) -> Result<Option<Outcomes>, Error> {
+        const UNLESS_TRIGGERED: &str = " AND NOT EXISTS (SELECT 1 FROM sqlite_schema
+            WHERE type = 'trigger' AND tbl_name = 'evt_queue' COLLATE NOCASE)";
+        let events: Vec<&NewEvent> = requests.iter().flat_map(|one| &one.events).collect();
+        let mut writer = self.connections.write().await?;
+        let inserted = self.insert(&mut writer, &events, UNLESS_TRIGGERED).await;
+        let first = match inserted {
+            Ok(first) => first,
+            Err(error) if is_data_error(&error) => {
+                writer.keep();
+                return Ok(None);
+            }
+            Err(error) => return Err(commit_failed(&error)),
+        };
+        writer.acknowledge()?;
+        let mut next = first;
+        let own = |request: &Append| Ok(take_ids(&mut next, request));
+        Ok(Some(requests.iter().map(own).collect()))
+    }
+
+    /// All new events of all requests in one statement.
     async fn append_together(
         &self,
         tx: &mut SqliteConnection,
@@ -65,12 +89,10 @@ impl SqliteStore {
                 events.extend(&request.events);
             }
         }
-        let mut ids = self.insert_events(tx, &events).await?;
+        let mut next = self.insert(tx, &events, "").await?;
         let mut outcomes = vec![Ok(IdRuns::default()); requests.len()];
         for &index in &fresh {
-            let count = i64::try_from(requests[index].events.len()).unwrap_or(i64::MAX);
-            let runs = IdRuns::run(EventId::stored(ids), EventId::stored(ids + count - 1));
-            ids += count;
+            let runs = take_ids(&mut next, &requests[index]);
             self.remember_request(tx, &requests[index], &runs).await?;
             outcomes[index] = Ok(runs);
         }
@@ -87,15 +109,15 @@ impl SqliteStore {
     ) -> Result<Outcomes, sqlx::Error> {
         let mut outcomes = Vec::with_capacity(requests.len());
         for request in requests {
-            let mut savepoint = tx.savepoint().await?;
+            tx.savepoint().await?;
             let alone = std::slice::from_ref(request);
-            let outcome = match self.append_together(&mut savepoint, alone).await {
+            let outcome = match self.append_together(tx, alone).await {
                 Ok(mut outcome) => {
-                    savepoint.commit().await?;
+                    tx.release().await?;
                     outcome.remove(0)
                 }
                 Err(error) if is_data_error(&error) => {
-                    savepoint.rollback().await?;
+                    tx.undo().await?;
                     Err(Refusal::Data(refusal_text(&error)))
                 }
                 Err(error) => return Err(error),
@@ -105,35 +127,38 @@ impl SqliteStore {
         Ok(outcomes)
     }
 
-    /// Inserts and returns the first id. The ids of one transaction are
+    /// Inserts and returns the first id. The ids of one statement are
     /// consecutive: it holds the file's write lock, and AUTOINCREMENT counts by one.
-    /// [`sqlx::Error::RowNotFound`] if a trigger left one out (`RAISE(IGNORE)`).
-    async fn insert_events(
+    /// [`sqlx::Error::RowNotFound`] if a trigger left one out (`RAISE(IGNORE)`),
+    /// or `unless` all of them.
+    ///
+    /// Compiling costs more than inserting, so there are few statements: their
+    /// rows are powers of two, and what is not bound is NULL and no row.
+    async fn insert(
         &self,
-        tx: &mut SqliteConnection,
+        connection: &mut SqliteConnection,
         events: &[&NewEvent],
+        unless: &'static str,
     ) -> Result<i64, sqlx::Error> {
-        const INSERT: &str = "INSERT INTO evt_queue (type, data, ts) VALUES ";
-        const ROW: &str = "(?, ?, CURRENT_TIMESTAMP)";
-        let mut last = 0;
-        let mut rest = events;
-        while !rest.is_empty() {
-            let rows = (rest.len().min(INSERT_ROWS) + 1).next_power_of_two() / 2;
-            let (chunk, after) = rest.split_at(rows);
-            rest = after;
-            let mut sql = self.options.common.names.apply(INSERT).into_owned();
-            sql.push_str(&vec![ROW; chunk.len()].join(", "));
-            let mut query = sqlx::query(AssertSqlSafe(sql));
-            for event in chunk {
-                query = query.bind(event.kind.as_str()).bind(event.data.as_str());
-            }
-            let inserted = query.execute(&mut *tx).await?;
-            if inserted.rows_affected() != chunk.len() as u64 {
-                return Err(sqlx::Error::RowNotFound);
-            }
-            last = inserted.last_insert_rowid();
+        const INSERT: &str = "INSERT OR ABORT INTO evt_queue (type, data, ts)
+            SELECT column1, column2, CURRENT_TIMESTAMP FROM (VALUES ";
+        const ROWS: &str = ") WHERE column1 IS NOT NULL";
+        if events.is_empty() {
+            return Ok(0);
         }
-        Ok(last - i64::try_from(events.len()).unwrap_or(i64::MAX) + 1)
+        let names = &self.options.common.names;
+        let values = vec!["(?, ?)"; events.len().next_power_of_two()].join(", ");
+        let sql = [&*names.apply(INSERT), &values, ROWS, &*names.apply(unless)].concat();
+        let mut query = sqlx::query(AssertSqlSafe(sql));
+        for event in events {
+            query = query.bind(event.kind.as_str()).bind(event.data.as_str());
+        }
+        let inserted = query.execute(connection).await?;
+        if inserted.rows_affected() != events.len() as u64 {
+            return Err(sqlx::Error::RowNotFound);
+        }
+        let count = i64::try_from(events.len()).unwrap_or(i64::MAX);
+        Ok(inserted.last_insert_rowid() - count + 1)
     }
 
     /// What was stored under the request ids of this batch.
@@ -408,6 +433,13 @@ fn collect_wanted(span: &Span<'_>, rows: &[SqliteRow]) -> ReadSpan {
         head,
         more: cut || scan_end.is_some(),
     }
+}
+
+/// The ids of a request, of the consecutive ones from `next` on.
+fn take_ids(next: &mut i64, request: &Append) -> IdRuns {
+    let first = *next;
+    *next += i64::try_from(request.events.len()).unwrap_or(i64::MAX);
+    IdRuns::run(EventId::stored(first), EventId::stored(*next - 1))
 }
 
 /// Ids are dense in SQLite, so what is below the oldest row was discarded, be

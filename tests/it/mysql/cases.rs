@@ -280,7 +280,7 @@ async fn case_10_unrelated_work_holds_nothing_back() {
             open.push(session);
         }
         let gate = stage.gate().await;
-        let slow = in_background(&stage, "UPDATE other SET n = GET_LOCK(DATABASE(), 60)").await;
+        let slow = in_background(&stage, "INSERT INTO other SELECT GET_LOCK(DATABASE(), 60)").await;
         stage.at_the_gate().await;
         rollback_gap(&mut stage).await;
         // The list of processes does not tell what a statement works on.

@@ -69,7 +69,7 @@ const SETTINGS: &str = "
     max_connections = 300
     innodb_buffer_pool_size = 32M
     innodb_log_file_size = 16M
-    innodb_flush_log_at_trx_commit = 0
+    innodb_flush_log_at_trx_commit = 2
     innodb_flush_method = nosync
     sync_frm = 0
     character_set_server = utf8mb4
@@ -183,11 +183,6 @@ impl Cluster {
     /// Stops the server in good order.
     pub fn stop(&self) {
         self.order("stop", "stopped");
-    }
-
-    /// Starts what [`Self::stop`] stopped.
-    pub fn start_again(&self) {
-        self.order("start", "ready");
     }
 
     fn order(&self, order: &str, answer: &str) {

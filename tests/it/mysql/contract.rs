@@ -94,6 +94,9 @@ async fn user_without_privileges_is_told_which() {
             "sessions",
             "requests",
             "stopped",
+            "skips",
+            "late",
+            "rewinds",
             "migrations",
         ]
         .map(|own| format!("GRANT SELECT, INSERT, UPDATE, DELETE ON {name}.evt_{own} TO {user}"));

@@ -265,3 +265,22 @@ pub async fn insert_into(session: &mut PgConnection, relation: &str) -> i64 {
     let row = sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_one(session);
     row.await.expect("inserted").get("id")
 }
+
+/// Inserts an event under an id of the application's choice, against the
+/// contract.
+pub async fn insert_at(session: &mut PgConnection, id: i64) {
+    let sql = format!("INSERT INTO evt_queue (id, type, data, ts) VALUES ({id}, 'T', '1', now())");
+    run(session, &sql).await;
+}
+
+/// Draws an id and uses it for nothing.
+pub async fn draw(session: &mut PgConnection) -> i64 {
+    let drawn = sqlx::query_scalar("SELECT nextval('evt_queue_id_seq')").fetch_one(session);
+    drawn.await.expect("drawn")
+}
+
+/// The server's name for a session.
+pub async fn pid(session: &mut PgConnection) -> i32 {
+    let pid = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(session);
+    pid.await.expect("read")
+}

@@ -13,7 +13,7 @@ use crate::{
 
 pub struct Stage {
     pub database: Database,
-    _server: Server,
+    pub server: Server,
     pub clients: Clients,
     pub stream: Streaming<ReadyToReceiveResponse>,
 }
@@ -25,13 +25,25 @@ impl Stage {
     }
 
     pub async fn on(database: Database) -> Self {
-        let server = database.server().start().await;
+        Self::with(database, &[]).await
+    }
+
+    /// On a new database, with more arguments of `serve`.
+    pub async fn open_with(args: &[&str]) -> Self {
+        Self::with(Cluster::shared().database().await, args).await
+    }
+
+    async fn with(database: Database, args: &[&str]) -> Self {
+        let server = args
+            .iter()
+            .fold(database.server(), |server, &arg| server.arg(arg));
+        let server = server.start().await;
         let mut clients = server.clients().await;
         register(&mut clients, "SHOP").await;
         let (_, stream) = subscribe(&mut clients, ready("SHOP")).await;
         Self {
             database,
-            _server: server,
+            server,
             clients,
             stream,
         }
