@@ -202,7 +202,7 @@ impl<'a> Writer<'a> {
                 if let Err(error) = self.kill(session).await {
                     self.scene.ledger.trouble(&error);
                 }
-                std::future::pending().await;
+                std::future::pending::<()>().await;
             }
         }
     }

@@ -126,8 +126,9 @@ async fn nothing_is_lost_on_mysql(database: &mysql::Database) {
     let sql = "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE()
         UNION ALL SELECT ROUTINE_NAME FROM information_schema.ROUTINES
             WHERE ROUTINE_SCHEMA = DATABASE()";
-    let left = sqlx::query(sql).fetch_all(&mut database.session().await);
-    assert_eq!(left.await.expect("read").len(), 0);
+    let mut session = database.session().await;
+    let left = sqlx::query(sql).fetch_all(&mut session).await;
+    assert_eq!(left.expect("read").len(), 0);
 }
 
 #[tokio::test]
