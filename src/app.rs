@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tonic_health::server::HealthReporter;
 
 use crate::{
-    config::{Config, DbUrl},
+    config::{self, Config, DbUrl},
     grpc::{self, Features},
     http::{self, Scrape, Sources},
     lifecycle::{Lifecycle, Readiness, UnixSignals},
@@ -24,7 +24,10 @@ use crate::{
         postgres::{PostgresOptions, PostgresStore, PostgresUrl},
         sqlite::{SqliteOptions, SqliteStore},
     },
-    stream::{DatabaseState, EventStream, PollIntervals, PushLimits, SessionTiming, Settings},
+    stream::{
+        DatabaseState, EventStream, LatePolicy, PollIntervals, PushLimits, SentinelSettings,
+        SessionTiming, Settings,
+    },
     telemetry,
 };
 
@@ -164,6 +167,20 @@ pub async fn pending_steps(config: &Config) -> Result<Vec<&'static str>, store::
     }
 }
 
+/// The least that must be granted for the service and for producers, as text
+/// in the words of the engine.
+///
+/// # Errors
+/// When the database cannot be read.
+pub async fn grants(config: &Config) -> anyhow::Result<String> {
+    match &config.db.url {
+        DbUrl::Sqlite(path) => Ok(SqliteStore::grants(path)),
+        DbUrl::Postgres(url) => PostgresStore::grants(postgres_options(config, url))
+            .await
+            .with_context(|| format!("db.url: cannot use {url}")),
+    }
+}
+
 fn sqlite_options(config: &Config, path: &Path) -> SqliteOptions {
     SqliteOptions {
         path: path.to_owned(),
@@ -203,6 +220,14 @@ fn settings(config: &Config) -> Settings {
             active: stream.poll_active,
             recent: stream.poll_recent,
             idle: stream.poll_idle,
+        },
+        gap_warn_after: stream.gap_warn_after,
+        sentinel: SentinelSettings {
+            interval: stream.sentinel_interval,
+            policy: match stream.late_policy {
+                config::LatePolicy::Alarm => LatePolicy::Alarm,
+                config::LatePolicy::Rewind => LatePolicy::Rewind,
+            },
         },
         ring_bytes: stream.ring_bytes,
         sessions: SessionTiming {

@@ -136,6 +136,55 @@ pub const MAX_RING_BYTES: usize = 1024 * MIB;
 /// it has not seen yet.
 pub const PROVE_TIMEOUT: Duration = Duration::from_secs(5);
 
+// --------------------------------------------------------------- frontier
+
+/// Ranges of dead ids that the sentinel remembers. At a thousand events a
+/// second of which a tenth is rolled back that is a quarter of an hour or more,
+/// in some 5 MiB.
+pub const DEAD_RANGES: usize = 100_000;
+
+/// Ranges that one look of the sentinel reads again. More than this many take
+/// turns, so that a look stays below some 30 ms of the database.
+pub const SENTINEL_LOOK_RANGES: usize = 10_000;
+
+/// Ranges of one statement of the sentinel: below every engine's bound for
+/// parameters, and some milliseconds.
+pub const SENTINEL_STATEMENT_RANGES: usize = 1000;
+
+/// Late ids that one statement returns; the rest is found by the next look.
+pub const SENTINEL_FINDS: usize = 1000;
+
+/// Ids below the frontier whose visibility is looked up when the frontier moved
+/// without reading events, from the highest down: the bound of such a statement.
+pub const JUMPED_IDS: i64 = 10_000;
+
+/// Such lookups are this far apart, so that many polls share one.
+pub const JUMP_PAUSE: Duration = Duration::from_millis(100);
+
+/// Late ids that are kept in the database, so that a consumer is moved back
+/// once for each: as many as a sentinel can remember.
+pub const KEPT_LATE_IDS: i64 = 100_000;
+
+/// Ids, transactions and consumers that a message names before it counts.
+pub const NAMED: usize = 20;
+
+/// Skips that a replica knows: the latest of them is the one to obey, late
+/// commits of the ids of the others are called by their cause.
+pub const KNOWN_SKIPS: i64 = 16;
+
+/// How often a tailer whose frontier waits looks whether an operator decided
+/// to skip: well below [`PROVE_TIMEOUT`], so that a call that needs the skip
+/// succeeds.
+pub const SKIP_LOOK: Duration = Duration::from_secs(1);
+
+/// Characters of the reason that an operator gives for a skip: a sentence and
+/// the address of a ticket.
+pub const MAX_REASON: usize = 500;
+
+/// The longest pause between two warnings that the frontier waits for the same
+/// transaction.
+pub const LONGEST_STALL_PAUSE: Duration = Duration::from_mins(10);
+
 // ---------------------------------------------------------------- writing
 
 /// Calls waiting for the writer; the next one is `RESOURCE_EXHAUSTED`. At ten
@@ -247,5 +296,6 @@ const _: () = {
     assert!(WRITER_BATCH_BYTES <= WRITER_QUEUE_BYTES);
     assert!(MAX_BATCH_EVENTS <= WRITER_BATCH_EVENTS);
     assert!(MAX_USER + 1 + MAX_COMPONENT == 64);
+    assert!(SKIP_LOOK.as_secs() * 2 < PROVE_TIMEOUT.as_secs());
     assert!(HTTP1_IDLE_TIMEOUT.as_secs() >= 35);
 };

@@ -61,6 +61,19 @@ pub const ACK_BATCH_SIZE: &str = "eventstream_ack_batch_size";
 pub const TAIL_READS: &str = "eventstream_tail_reads_total";
 /// Databases found to be older than they were.
 pub const RESTORES_DETECTED: &str = "eventstream_restores_detected_total";
+/// Seconds that the frontier has been waiting for the same id.
+pub const FRONTIER_WAITS_SECONDS: &str = "eventstream_frontier_waits_seconds";
+/// Ranges of dead ids that are looked at again.
+pub const DEAD_RANGES: &str = "eventstream_dead_ranges";
+/// Events that appeared below the frontier after they were declared dead, by
+/// `database`.
+pub const LATE_EVENTS: &str = "eventstream_late_events_total";
+/// Consumers that were moved back before such events.
+pub const CONSUMERS_REWOUND: &str = "eventstream_consumers_rewound_total";
+/// Skips of operators that this replica has obeyed.
+pub const SKIPS_OBEYED: &str = "eventstream_frontier_skips_total";
+/// Ids that these skips gave up.
+pub const IDS_SKIPPED: &str = "eventstream_skipped_ids_total";
 /// Open connections, by `listener`.
 pub const CONNECTIONS_OPEN: &str = "eventstream_connections_open";
 /// Connections closed by the guards, by `listener` and `reason`.
@@ -225,6 +238,19 @@ fn describe() {
     counter!(ACKS, "acknowledgements received");
     counter!(TAIL_READS, "reads of the tail of the queue");
     counter!(RESTORES_DETECTED, "databases found older than they were");
+    counter!(
+        LATE_EVENTS,
+        "events that appeared below the frontier, lost for who had passed them"
+    );
+    gauge!(DEAD_RANGES, "ranges of dead ids that are looked at again");
+    counter!(CONSUMERS_REWOUND, "consumers moved back before late events");
+    counter!(SKIPS_OBEYED, "skips of the frontier that were obeyed");
+    counter!(IDS_SKIPPED, "ids that skips of the frontier gave up");
+    gauge!(
+        FRONTIER_WAITS_SECONDS,
+        Unit::Seconds,
+        "how long the frontier has waited for the same id"
+    );
     counter!(CONNECTIONS_REFUSED, "connections closed by the guards");
     gauge!(FRONTIER_ID, "the proven frontier");
     gauge!(HEAD_ID, "the highest id seen");

@@ -9,6 +9,7 @@ mod add;
 mod connect;
 mod consumers;
 mod failure;
+mod frontier;
 mod healthcheck;
 mod import;
 mod interrupt;
@@ -50,6 +51,8 @@ pub enum Command {
     Consumers(consumers::Args),
     /// Show the state of the stream, and what holds it up
     Status(status::Args),
+    /// Override what keeps events waiting
+    Frontier(frontier::Args),
     /// Ask whether the server is serving (grpc.health.v1)
     Healthcheck(healthcheck::Args),
     /// Print a completion script for a shell
@@ -92,6 +95,7 @@ impl Command {
             Self::Tail(args) => tail::run(args, &mut output).await,
             Self::Consumers(args) => consumers::run(args, &mut output).await,
             Self::Status(args) => status::run(args, &mut output).await,
+            Self::Frontier(args) => frontier::run(args, &mut output).await,
             Self::Healthcheck(args) => return healthcheck::run(args, &mut output).await,
             Self::Completions { shell } => completions(*shell, program, &mut output),
         };
@@ -112,6 +116,7 @@ impl Command {
             Self::Tail(args) => args.format,
             Self::Consumers(args) => args.format(),
             Self::Status(args) => args.format,
+            Self::Frontier(args) => args.format(),
             Self::Healthcheck(args) => args.format,
             Self::Completions { .. } => Format::TEXT,
         }
@@ -123,9 +128,11 @@ impl Command {
             Self::Poll(args) => Some(&args.component),
             Self::Tail(args) => args.component.as_deref(),
             Self::Consumers(args) => args.component(),
-            Self::Add(_) | Self::Status(_) | Self::Healthcheck(_) | Self::Completions { .. } => {
-                None
-            }
+            Self::Add(_)
+            | Self::Status(_)
+            | Self::Frontier(_)
+            | Self::Healthcheck(_)
+            | Self::Completions { .. } => None,
         }
     }
 }
@@ -164,7 +171,15 @@ mod tests {
     fn every_client_names_its_exit_codes_and_examples() {
         let mut program = augment(clap::Command::new("eventstream"));
         program.build();
-        for name in ["add", "poll", "tail", "consumers", "status", "healthcheck"] {
+        for name in [
+            "add",
+            "poll",
+            "tail",
+            "consumers",
+            "status",
+            "frontier",
+            "healthcheck",
+        ] {
             let command = program.find_subcommand_mut(name).expect("it is ours");
             let help = command.render_long_help().to_string();
             assert!(help.contains("Examples:"), "{name} has no examples");

@@ -45,10 +45,15 @@ fn show(status: &GetStatusResponse, output: &mut Output) -> io::Result<()> {
     for (name, value, meaning) in figures(status) {
         output.line(format_args!("{name:<14}{value:>12}  {meaning}"))?;
     }
+    if let Some(waited) = &status.held_for {
+        let (id, waited) = (status.held_id, views::age(waited));
+        output.line(format_args!(
+            "\nThe frontier waits for ID {id}, seen for {waited}."
+        ))?;
+    }
     if !status.blockers.is_empty() {
         output.line("\nThe frontier waits for these open transactions:")?;
-        let rows: Vec<_> = status.blockers.iter().map(blocker_row).collect();
-        output.table(&["SESSION", "AGE", "KIND", "CLIENT"], &rows)?;
+        blockers(&status.blockers, output)?;
     }
     if let Some(slowest) = &status.slowest_consumer {
         output.line("\nThe consumer that holds the oldest events:")?;
@@ -93,6 +98,12 @@ fn figures(status: &GetStatusResponse) -> [(&'static str, i64, &'static str); 7]
     ]
 }
 
+/// Open transactions as a table.
+pub(super) fn blockers(blockers: &[Blocker], output: &mut Output) -> io::Result<()> {
+    let rows: Vec<_> = blockers.iter().map(blocker_row).collect();
+    output.table(&["SESSION", "AGE", "KIND", "CLIENT"], &rows)
+}
+
 fn blocker_row(blocker: &Blocker) -> [String; 4] {
     let kind = if blocker.prepared { "prepared" } else { "open" };
     [
@@ -118,6 +129,11 @@ mod tests {
             version: "0.1.0".to_owned(),
             database: "sqlite".to_owned(),
             replica_id: "r1".to_owned(),
+            held_id: 121,
+            held_for: Some(prost_types::Duration {
+                seconds: 192,
+                nanos: 0,
+            }),
             blockers: vec![Blocker {
                 session: "4711".to_owned(),
                 client: "psql\x1b[2J".to_owned(),
@@ -142,6 +158,7 @@ mod tests {
         for part in [
             "frontier               120",
             "4711",
+            "waits for ID 121, seen for 3m 12s",
             "local:CACHE",
             "psql\u{fffd}[2J",
         ] {

@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::output::plain;
-use crate::proto::{Consumer, Event, GetStatusResponse};
+use crate::proto::{Blocker, Consumer, Event, GetStatusResponse, SkipFrontierResponse};
 
 #[derive(Serialize)]
 pub(super) struct EventView<'a> {
@@ -134,6 +134,34 @@ struct BlockerView<'a> {
     prepared: bool,
 }
 
+impl<'a> BlockerView<'a> {
+    fn of(blocker: &'a Blocker) -> Self {
+        Self {
+            session: &blocker.session,
+            client: &blocker.client,
+            age: blocker.age.map(|age| age.to_string()),
+            prepared: blocker.prepared,
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct SkipView<'a> {
+    frontier_before_id: String,
+    frontier_after_id: String,
+    blockers: Vec<BlockerView<'a>>,
+}
+
+impl<'a> SkipView<'a> {
+    pub(super) fn of(skipped: &'a SkipFrontierResponse) -> Self {
+        Self {
+            frontier_before_id: skipped.frontier_before_id.to_string(),
+            frontier_after_id: skipped.frontier_after_id.to_string(),
+            blockers: skipped.blockers.iter().map(BlockerView::of).collect(),
+        }
+    }
+}
+
 #[derive(Serialize)]
 pub(super) struct StatusView<'a> {
     version: &'a str,
@@ -147,6 +175,9 @@ pub(super) struct StatusView<'a> {
     open_streams: i32,
     ring_bytes: String,
     problem: &'a str,
+    held_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held_for: Option<String>,
     blockers: Vec<BlockerView<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     slowest_consumer: Option<ConsumerView<'a>>,
@@ -155,12 +186,6 @@ pub(super) struct StatusView<'a> {
 
 impl<'a> StatusView<'a> {
     pub(super) fn of(status: &'a GetStatusResponse) -> Self {
-        let blockers = status.blockers.iter().map(|blocker| BlockerView {
-            session: &blocker.session,
-            client: &blocker.client,
-            age: blocker.age.map(|age| age.to_string()),
-            prepared: blocker.prepared,
-        });
         Self {
             version: &status.version,
             database: &status.database,
@@ -173,7 +198,9 @@ impl<'a> StatusView<'a> {
             open_streams: status.open_streams,
             ring_bytes: status.ring_bytes.to_string(),
             problem: &status.problem,
-            blockers: blockers.collect(),
+            held_id: status.held_id.to_string(),
+            held_for: status.held_for.map(|waited| waited.to_string()),
+            blockers: status.blockers.iter().map(BlockerView::of).collect(),
             slowest_consumer: status.slowest_consumer.as_ref().map(ConsumerView::of),
             stopped_consumers: status
                 .stopped_consumers

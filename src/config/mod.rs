@@ -97,6 +97,12 @@ pub struct Stream {
     pub poll_recent: Duration,
     /// The same when nothing happens.
     pub poll_idle: Duration,
+    /// When to name what keeps the frontier waiting.
+    pub gap_warn_after: Duration,
+    /// How often to look at dead ids again.
+    pub sentinel_interval: Duration,
+    /// Whether consumers are moved back for events that appear late.
+    pub late_policy: LatePolicy,
     /// Memory for recent events.
     pub ring_bytes: usize,
     /// How often an idle stream says that it lives.
@@ -111,6 +117,15 @@ pub struct Stream {
     pub max_in_flight_events: usize,
     /// How long a `request_id` is remembered.
     pub request_id_window: Duration,
+}
+
+/// What to do when an event appears below the frontier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LatePolicy {
+    /// Say so.
+    Alarm,
+    /// Move the consumers back that had passed it.
+    Rewind,
 }
 
 /// The log.
@@ -201,6 +216,15 @@ fn stream(reader: &mut Reader) -> Stream {
         poll_active: reader.get("stream.poll_active", poll()),
         poll_recent: reader.get("stream.poll_recent", poll()),
         poll_idle: reader.get("stream.poll_idle", poll()),
+        gap_warn_after: reader.get(
+            "stream.gap_warn_after",
+            value::duration(Duration::from_millis(100), Duration::from_hours(1)),
+        ),
+        sentinel_interval: reader.get(
+            "stream.sentinel_interval",
+            value::duration(Duration::from_millis(100), Duration::from_hours(1)),
+        ),
+        late_policy: reader.get("stream.late_policy", value::late_policy),
         ring_bytes: reader.get(
             "stream.ring_bytes",
             value::size(limits::MIN_RING_BYTES, limits::MAX_RING_BYTES),

@@ -224,6 +224,27 @@ pub const OPTIONS: &[Opt] = &[
         "The same after a quiet while; nothing is asked while nobody listens",
     ),
     opt(
+        "stream.gap_warn_after",
+        "stream-gap-warn-after",
+        "5s",
+        DURATION,
+        "When to log which transaction keeps events waiting; then again with growing pauses",
+    ),
+    opt(
+        "stream.sentinel_interval",
+        "stream-sentinel-interval",
+        "10s",
+        DURATION,
+        "How often to look whether an id that was declared dead has appeared after all",
+    ),
+    opt(
+        "stream.late_policy",
+        "stream-late-policy",
+        "alarm",
+        "alarm|rewind",
+        "What to do then: only say so, or move consumers back, which delivers events again",
+    ),
+    opt(
         "stream.ring_bytes",
         "stream-ring-bytes",
         "32MiB",

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{DbUrl, PostgresUrl, Synchronous};
+use super::{DbUrl, LatePolicy, PostgresUrl, Synchronous};
 use crate::listen::Address;
 use crate::telemetry::{self, LogFormat};
 
@@ -64,6 +64,14 @@ pub(super) fn synchronous(text: &str) -> Read<Synchronous> {
     }
 }
 
+pub(super) fn late_policy(text: &str) -> Read<LatePolicy> {
+    match text {
+        "alarm" => Ok(LatePolicy::Alarm),
+        "rewind" => Ok(LatePolicy::Rewind),
+        _ => Err("is not one of alarm, rewind".to_owned()),
+    }
+}
+
 /// A table's name, as it can stand in SQL of every engine without quotes.
 pub(super) fn identifier(text: &str) -> Read<String> {
     let first = text.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
@@ -91,9 +99,7 @@ pub(super) fn db_url(text: &str) -> Read<DbUrl> {
     match scheme {
         "sqlite" => sqlite_path(rest).map(DbUrl::Sqlite),
         // What is wrong inside is not told: it may hold the password.
-        "postgres" | "postgresql" => PostgresUrl::parse(text)
-            .map(DbUrl::Postgres)
-            .ok_or_else(|| "is not a URL like postgres://USER@HOST:PORT/DATABASE".to_owned()),
+        "postgres" | "postgresql" => PostgresUrl::parse(text).map(DbUrl::Postgres),
         "mysql" | "mariadb" => Err(format!(
             "names a {scheme} database, which is not supported by this version yet; \
              use sqlite:PATH or postgres://HOST/DATABASE"

@@ -9,8 +9,8 @@ use crate::{
     limits, proto,
     proto::{
         GetStatusRequest, GetStatusResponse, ListConsumersRequest, ListConsumersResponse,
-        SeekConsumerRequest, SeekConsumerResponse, UnregisterConsumerRequest,
-        UnregisterConsumerResponse,
+        SeekConsumerRequest, SeekConsumerResponse, SkipFrontierRequest, SkipFrontierResponse,
+        UnregisterConsumerRequest, UnregisterConsumerResponse,
     },
     store::Blocker,
     stream::ConsumerState,
@@ -39,6 +39,8 @@ impl AdminService for Front {
             database: status.database.to_owned(),
             replica_id: status.replica.to_string(),
             ring_bytes: i64::try_from(status.ring_bytes).unwrap_or(i64::MAX),
+            held_id: status.held.map_or(0, |(id, _)| id.get()),
+            held_for: status.held.map(|(_, waited)| fields::duration(waited)),
         }))
     }
 
@@ -93,6 +95,26 @@ impl AdminService for Front {
         let sought = self.stream.seek(user, component, to).await?;
         Ok(Response::new(SeekConsumerResponse {
             consumer: Some(consumer(&sought)),
+        }))
+    }
+
+    async fn skip_frontier(
+        &self,
+        request: Request<SkipFrontierRequest>,
+    ) -> Result<Response<SkipFrontierResponse>, Status> {
+        let caller = self.caller(&request)?;
+        let request = request.into_inner();
+        let to = fields::id("to", request.to)?;
+        let reason = fields::reason(request.reason)?;
+        if !request.accept_loss {
+            let rule = "must be true: events that are not visible yet are lost by a skip";
+            return Err(Error::invalid("accept_loss", rule).into());
+        }
+        let skipped = self.stream.skip_frontier(&caller, to, reason).await?;
+        Ok(Response::new(SkipFrontierResponse {
+            frontier_before_id: skipped.before.get(),
+            frontier_after_id: skipped.after.get(),
+            blockers: skipped.blockers.into_iter().map(blocker).collect(),
         }))
     }
 }

@@ -79,6 +79,19 @@ pub(super) fn request_id(text: &str) -> Result<Option<Uuid>, Error> {
         .map_err(|_| Error::invalid("request_id", "must be a UUID or empty"))
 }
 
+/// Free text that is kept.
+pub(super) fn reason(text: String) -> Result<String, Error> {
+    let fits = text.chars().count() <= limits::MAX_REASON;
+    if fits && !text.chars().any(char::is_control) {
+        return Ok(text);
+    }
+    let rule = format!(
+        "must be at most {} characters without control characters",
+        limits::MAX_REASON
+    );
+    Err(Error::invalid("reason", rule))
+}
+
 /// An id of an event.
 pub(super) fn id(field: &str, raw: i64) -> Result<EventId, Error> {
     EventId::parse(raw).map_err(Error::field(field))

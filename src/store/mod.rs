@@ -102,6 +102,26 @@ pub trait Store: Send + Sync + 'static {
         Ok(Vec::new())
     }
 
+    /// Visible ids inside any of `ranges`, ascending, at most `limit`. Looks at
+    /// the primary key alone; the ranges are disjoint and in any order.
+    async fn appeared(&self, ranges: &[IdRange], limit: usize) -> Result<Vec<EventId>, Error>;
+
+    /// What an application or its database probably did, if an id appeared
+    /// after it was proven dead.
+    fn late_causes(&self) -> &'static str;
+
+    /// Moves every consumer that has passed one of the `late` ids to just
+    /// before it, and fences all of them: a session or a page may have passed
+    /// it and not be acknowledged yet. Each id counts once, whichever replica
+    /// comes with it. Consumers that are stopped stay where they are.
+    async fn rewind(&self, late: &[EventId]) -> Result<Vec<Rewound>, Error>;
+
+    /// Keeps an operator's decision to skip; repeated, the first one stays.
+    async fn skip(&self, skip: &Skip) -> Result<(), Error>;
+
+    /// The latest skips, the highest first.
+    async fn skips(&self) -> Result<Vec<Skip>, Error>;
+
     /// Opens the database anew after [`Error::Lost`].
     async fn reconnect(&self) -> Result<(), Error>;
 
@@ -139,6 +159,33 @@ pub struct Blocker {
     pub age: Duration,
     /// Whether it is prepared (two-phase) and waits for its coordinator.
     pub prepared: bool,
+}
+
+/// An operator's decision that the frontier shall pass ids which may still
+/// appear.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skip {
+    /// Where the frontier stood.
+    pub from: EventId,
+    /// Where it shall be at least: what is not visible up to there is given up.
+    pub to: EventId,
+    /// Who decided.
+    pub who: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// A consumer that [`Store::rewind`] moved back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rewound {
+    /// Which one.
+    pub key: ConsumerKey,
+    /// Its position before.
+    pub from: EventId,
+    /// Its position now.
+    pub to: EventId,
+    /// Its epoch now.
+    pub epoch: i64,
 }
 
 /// An inclusive range of ids.
@@ -264,6 +311,9 @@ pub struct Consumer {
     pub session: Option<Label>,
     /// Why it is stopped, if it is.
     pub stopped: Option<String>,
+    /// Epoch of the last seek or [`Store::rewind`] of any consumer: what was
+    /// read before may lack an event below the frontier.
+    pub rewound: i64,
     /// `ts` of the oldest kept event above its position.
     pub oldest_missing: Option<Moment>,
     /// The database's clock, for ages.

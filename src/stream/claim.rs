@@ -76,6 +76,7 @@ impl Engine {
                 Ok(Claimed::Occupied(label))
             }
             Opening::Opened(opened) => {
+                self.heed_rewind(&opened);
                 self.refuse_stopped(&opened).await?;
                 let entered = attempt.enter(opened.epoch);
                 let key = session.key.clone();

@@ -34,6 +34,9 @@ pub struct Status {
     pub bounds: Bounds,
     /// Open transactions that keep the frontier below the head.
     pub blockers: Vec<Blocker>,
+    /// The lowest id that the frontier waits for, and for how long this replica
+    /// has seen it wait.
+    pub held: Option<(EventId, Duration)>,
     /// The consumer that holds the oldest events.
     pub slowest: Option<ConsumerState>,
     /// Consumers with a problem.
@@ -133,6 +136,7 @@ impl EventStream {
             },
         );
         engine.sessions.clear_problem(&key);
+        engine.heed_rewind(&consumer);
         Ok(self.state(consumer))
     }
 
@@ -179,7 +183,8 @@ impl EventStream {
         Ok(Status {
             frontier: engine.hub.tip().frontier,
             slowest: slowest.cloned(),
-            problem: engine.tailer.problem(bounds.head, !stopped.is_empty()),
+            problem: self.problem(bounds.head, !stopped.is_empty()).await?,
+            held: engine.tailer.held(),
             stopped,
             bounds,
             blockers,
@@ -188,6 +193,16 @@ impl EventStream {
             database: engine.store.kind(),
             replica: engine.sessions.replica(),
         })
+    }
+
+    /// What is wrong with the stream as a whole.
+    async fn problem(&self, head: EventId, anybody_stopped: bool) -> Result<Option<String>, Error> {
+        let engine = &self.engine;
+        let restore = engine.tailer.problem(head, anybody_stopped);
+        let late = engine.sentinel.problem().await;
+        let late = late.map_err(|error| engine.tailer.failed(error))?;
+        let problems: Vec<String> = restore.into_iter().chain(late).collect();
+        Ok((!problems.is_empty()).then(|| problems.join("; ")))
     }
 
     /// Sets the gauges that are only worth computing when somebody looks.
@@ -211,6 +226,9 @@ impl EventStream {
         if let Ok(blockers) = self.blockers().await {
             metrics::gauge!(telemetry::BLOCKERS).set(blockers.len() as f64);
         }
+        let waits = engine.tailer.held().map_or(Duration::ZERO, |held| held.1);
+        metrics::gauge!(telemetry::FRONTIER_WAITS_SECONDS).set(waits.as_secs_f64());
+        metrics::gauge!(telemetry::DEAD_RANGES).set(engine.sentinel.remembered() as f64);
         let tip = engine.hub.tip();
         let (ring_bytes, ring_events) = engine.hub.usage();
         metrics::gauge!(telemetry::FRONTIER_ID).set(tip.frontier.get() as f64);

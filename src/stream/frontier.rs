@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use super::dead::missing;
 use crate::{
     event::{Event, EventId},
     limits,
@@ -22,6 +23,8 @@ pub(super) struct Frontier {
     gaps: Vec<IdRange>,
     held: BTreeMap<EventId, Event>,
     held_bytes: usize,
+    /// Found dead since they were asked for.
+    dead: Vec<IdRange>,
 }
 
 impl Frontier {
@@ -33,6 +36,7 @@ impl Frontier {
             gaps: Vec::new(),
             held: BTreeMap::new(),
             held_bytes: 0,
+            dead: Vec::new(),
         }
     }
 
@@ -57,6 +61,11 @@ impl Frontier {
         self.held.len() >= limits::HELD_EVENTS || self.held_bytes >= limits::HELD_BYTES
     }
 
+    /// Ids that were proven dead since the last call, ascending by read.
+    pub(super) fn take_dead(&mut self) -> Vec<IdRange> {
+        std::mem::take(&mut self.dead)
+    }
+
     /// Takes what a read saw; returns the events that became deliverable, in
     /// id order. Those are all visible ids above the old and up to the new
     /// frontier, each exactly once.
@@ -68,6 +77,12 @@ impl Frontier {
         let scanned = self.scanned.max(read.scanned);
         if self.gaps.is_empty() && read.dead_through >= scanned {
             // Nothing was open and nothing is: the usual case.
+            let looked_at = IdRange {
+                first: self.scanned.next(),
+                last: scanned,
+            };
+            let visible = read.events.iter().map(|event| event.id);
+            self.dead.extend(missing(looked_at, visible));
             self.scanned = scanned;
             self.settled = scanned;
             return read.events;
@@ -77,11 +92,27 @@ impl Frontier {
         for event in &read.events {
             self.fill(event.id);
         }
-        self.bury(read.dead_through);
+        let dead = self.bury(read.dead_through);
+        self.dead.extend(dead);
         for event in read.events {
             self.held_bytes += event.size();
             self.held.insert(event.id, event);
         }
+        self.release()
+    }
+
+    /// Gives up every id up to `to` that may still appear. All that is visible
+    /// there must have been read. Returns what became deliverable, and the ids
+    /// that were given up.
+    pub(super) fn skip(&mut self, to: EventId) -> (Vec<Event>, Vec<IdRange>) {
+        self.open_gap(self.scanned, to);
+        self.scanned = self.scanned.max(to);
+        let given_up = self.bury(to);
+        (self.release(), given_up)
+    }
+
+    /// Moves the frontier to the first gap; the events that it passes.
+    fn release(&mut self) -> Vec<Event> {
         self.settled = self
             .gaps
             .first()
@@ -124,12 +155,20 @@ impl Frontier {
         self.gaps.splice(index..=index, rest);
     }
 
-    /// What is still missing up to `through` is dead.
-    fn bury(&mut self, through: EventId) {
+    /// What is still missing up to `through` is dead; returns it.
+    fn bury(&mut self, through: EventId) -> Vec<IdRange> {
+        let mut dead = Vec::new();
         self.gaps.retain_mut(|gap| {
+            if gap.first <= through {
+                dead.push(IdRange {
+                    first: gap.first,
+                    last: gap.last.min(through),
+                });
+            }
             gap.first = gap.first.max(through.next());
             gap.first <= gap.last
         });
+        dead
     }
 }
 
@@ -190,6 +229,29 @@ mod tests {
         assert_eq!(ids(&frontier.take(read(&[], 15, 15))), [15]);
     }
 
+    fn raw(ranges: &[IdRange]) -> Vec<i64> {
+        ranges
+            .iter()
+            .flat_map(|range| range.first.get()..=range.last.get())
+            .collect()
+    }
+
+    #[test]
+    fn skip_gives_up_what_is_missing_and_delivers_what_is_not() {
+        let mut frontier = Frontier::new(EventId::stored(10));
+        assert!(frontier.take(read(&[12, 15], 15, 10)).is_empty());
+        let (events, given_up) = frontier.skip(EventId::stored(13));
+        assert_eq!((ids(&events), raw(&given_up)), (vec![12], vec![11, 13]));
+        assert_eq!(frontier.settled().get(), 13);
+        // Above all that was seen.
+        let (events, given_up) = frontier.skip(EventId::stored(17));
+        assert_eq!((ids(&events), raw(&given_up)), (vec![15], vec![14, 16, 17]));
+        assert_eq!((frontier.settled().get(), frontier.gaps()), (17, &[][..]));
+        assert!(frontier.take_dead().is_empty());
+        let (events, given_up) = frontier.skip(EventId::stored(9));
+        assert!(events.is_empty() && given_up.is_empty());
+    }
+
     #[test]
     fn what_waits_behind_a_gap_is_bounded_and_counted() {
         let mut frontier = Frontier::new(EventId::START);
@@ -217,6 +279,7 @@ mod tests {
             reads.sort_unstable();
             reads.push(40);
             let mut seen = std::collections::BTreeSet::new();
+            let mut dead = Vec::new();
             for ended in reads {
                 let done = &ends[..ended];
                 let visible: Vec<i64> = (1..=40)
@@ -229,6 +292,7 @@ mod tests {
                 let scanned = seen.last().copied().unwrap_or(0).max(frontier.scanned().get());
                 let got = frontier.take(read(&visible, scanned, (lowest_open - 1).min(scanned)));
                 delivered.extend(ids(&got));
+                dead.extend(raw(&frontier.take_dead()));
                 prop_assert!(frontier.settled().get() <= scanned);
                 for gap in frontier.gaps() {
                     prop_assert!(gap.first > frontier.settled() && gap.last <= frontier.scanned());
@@ -236,7 +300,11 @@ mod tests {
             }
             let expected: Vec<i64> =
                 (1..=40).filter(|id| commits[usize::try_from(*id - 1).unwrap()]).collect();
-            prop_assert_eq!(delivered, expected);
+            prop_assert_eq!(&delivered, &expected);
+            // Each id that the frontier passed was delivered or told dead, once.
+            dead.extend(delivered);
+            dead.sort_unstable();
+            prop_assert_eq!(dead, (1..=frontier.settled().get()).collect::<Vec<_>>());
         }
     }
 }

@@ -149,6 +149,17 @@ impl Hub {
         self.ring().clear(frontier);
     }
 
+    /// An event below the frontier may be missing from the ring: whoever is
+    /// not at the end of it reads from the store. Anybody may call this.
+    pub(super) fn distrust(&self) {
+        let mut ring = self.ring();
+        let end = ring
+            .segments
+            .back()
+            .map_or(ring.floor, |last| last.through());
+        ring.clear(end);
+    }
+
     /// Forgets everything: whoever reads must start over.
     pub(super) fn forget(&self, frontier: EventId) {
         self.ring().clear(frontier);
@@ -268,6 +279,24 @@ mod tests {
         let hub = Hub::new(EventId::START, 10);
         publish(&hub, 1);
         assert!(matches!(hub.follow(EventId::START), Follow::Segments(_)));
+    }
+
+    #[test]
+    fn distrusted_ring_leaves_who_is_behind_to_the_store() {
+        let hub = Hub::new(EventId::stored(5), 1000);
+        publish(&hub, 6);
+        publish(&hub, 8);
+        hub.distrust();
+        let Follow::Behind { floor, published } = hub.follow(EventId::stored(6)) else {
+            panic!("the ring is empty");
+        };
+        assert_eq!((floor.get(), published), (8, 2));
+        assert!(matches!(hub.follow(EventId::stored(8)), Follow::CaughtUp));
+        publish(&hub, 9);
+        assert!(matches!(
+            hub.follow(EventId::stored(8)),
+            Follow::Segments(_)
+        ));
     }
 
     #[test]

@@ -9,6 +9,7 @@
 mod batch;
 mod claim;
 mod consumers;
+mod dead;
 mod delivery;
 mod frontier;
 mod hub;
@@ -17,13 +18,22 @@ mod positions;
 mod push;
 mod reader;
 mod segment;
+mod sentinel;
 mod sessions;
+mod skips;
+mod stall;
 mod subscription;
 mod tailer;
 mod window;
 mod writer;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::{
     sync::{Semaphore, watch},
@@ -39,11 +49,19 @@ pub use self::{
     poll::{Poll, Polled},
     push::{Conflict, Subscribe},
     segment::{Encoded, Room, Segment, Selection, Slice},
+    sentinel::{LatePolicy, SentinelSettings},
     sessions::SessionTiming,
+    skips::Skipped,
     subscription::Subscription,
     tailer::{DatabaseState, PollIntervals},
 };
-use self::{positions::Positions, sessions::Sessions, tailer::TailerHandle, writer::Writer};
+use self::{
+    positions::Positions,
+    sentinel::Sentinel,
+    sessions::Sessions,
+    tailer::{TailerHandle, TailerTiming},
+    writer::Writer,
+};
 use crate::{
     error::Error,
     event::{ConsumerKey, EventId, NewEvent, StartAt, User},
@@ -58,6 +76,10 @@ use crate::{
 pub struct Settings {
     /// Looks for other applications' commits.
     pub intervals: PollIntervals,
+    /// A frontier that waits this long for the same id is called by its cause.
+    pub gap_warn_after: Duration,
+    /// Looks at ids that were declared dead.
+    pub sentinel: SentinelSettings,
     /// Bytes of recent events kept for subscribers.
     pub ring_bytes: usize,
     /// Heartbeats of this replica's sessions.
@@ -86,6 +108,9 @@ struct Engine {
     writer: Writer,
     positions: Positions,
     sessions: Arc<Sessions>,
+    sentinel: Arc<Sentinel>,
+    /// Epoch of the last seek or rewind that this process knows of.
+    rewound: AtomicI64,
     settings: Settings,
     subscriptions: Arc<Semaphore>,
     open_streams: watch::Sender<usize>,
@@ -116,13 +141,6 @@ impl EventStream {
         let hub = Arc::new(Hub::new(audit.frontier, settings.ring_bytes));
         let tailer = Arc::new(TailerHandle::new());
         tailer.note_audit(&audit);
-        let task = tailer::Tailer::new(
-            Arc::clone(&store),
-            Arc::clone(&hub),
-            Arc::clone(&tailer),
-            settings.intervals,
-        );
-        tasks.spawn("tailer", task.run(tasks.stopping()));
         let sessions = Arc::new(Sessions::new(
             Arc::clone(&store),
             Arc::clone(&tailer),
@@ -130,6 +148,25 @@ impl EventStream {
             Uuid::new_v4(),
         ));
         tasks.spawn("sessions", Arc::clone(&sessions).keep(tasks.stopping()));
+        let sentinel = Arc::new(Sentinel::new(
+            Arc::clone(&store),
+            Arc::clone(&hub),
+            Arc::clone(&tailer),
+            Arc::clone(&sessions),
+            settings.sentinel,
+        ));
+        tasks.spawn("sentinel", Arc::clone(&sentinel).keep(tasks.stopping()));
+        let task = tailer::Tailer::new(
+            Arc::clone(&store),
+            Arc::clone(&hub),
+            Arc::clone(&tailer),
+            Arc::clone(&sentinel),
+            TailerTiming {
+                intervals: settings.intervals,
+                gap_warn_after: settings.gap_warn_after,
+            },
+        );
+        tasks.spawn("tailer", task.run(tasks.stopping()));
         let writer = writer::start(Arc::clone(&store), Arc::clone(&tailer), tasks);
         let positions = positions::start(
             Arc::clone(&store),
@@ -144,6 +181,8 @@ impl EventStream {
             writer,
             positions,
             sessions,
+            sentinel,
+            rewound: AtomicI64::new(0),
             settings,
             subscriptions: Arc::new(Semaphore::new(settings.max_subscriptions)),
             open_streams: watch::Sender::new(0),
@@ -205,9 +244,20 @@ impl Engine {
             .consumer(key)
             .await
             .map_err(|error| self.tailer.failed(error))?;
-        found.ok_or_else(|| Error::NotRegistered {
+        let consumer = found.ok_or_else(|| Error::NotRegistered {
             consumer: key.ident(),
-        })
+        })?;
+        self.heed_rewind(&consumer);
+        Ok(consumer)
+    }
+
+    /// What this process holds in memory may lack what a consumer was moved
+    /// back for, here or in another replica. Called before it reads.
+    fn heed_rewind(&self, consumer: &Consumer) {
+        if consumer.rewound > self.rewound.load(Ordering::Acquire) {
+            self.hub.distrust();
+            self.rewound.fetch_max(consumer.rewound, Ordering::AcqRel);
+        }
     }
 
     /// Makes sure that `id` is at or below the frontier (ARCHITECTURE, rule 2).

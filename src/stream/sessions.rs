@@ -183,6 +183,11 @@ impl Sessions {
         self.changed.notify_one();
     }
 
+    /// Epoch of the consumer's session here.
+    pub(super) fn epoch(&self, key: &ConsumerKey) -> Option<i64> {
+        Some(self.registry().open.get(key)?.epoch)
+    }
+
     /// Ends the consumer's session here, if there is one of before `epoch`.
     pub(super) fn fence(&self, key: &ConsumerKey, epoch: i64, error: Error) {
         let session = self.registry().open.get(key).cloned();

@@ -21,7 +21,14 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{frontier::Frontier, hub::Hub};
+use super::{
+    dead::Cause,
+    frontier::Frontier,
+    hub::Hub,
+    sentinel::Sentinel,
+    skips::Skips,
+    stall::{self, Notice, Stall},
+};
 use crate::{
     error::Error,
     event::EventId,
@@ -54,6 +61,14 @@ impl PollIntervals {
     }
 }
 
+/// When the tailer does what.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TailerTiming {
+    pub intervals: PollIntervals,
+    /// A frontier that waits this long for the same id is called by its cause.
+    pub gap_warn_after: Duration,
+}
+
 /// Everybody else's end of the tailer.
 #[derive(Debug)]
 pub(super) struct TailerHandle {
@@ -62,6 +77,10 @@ pub(super) struct TailerHandle {
     proven: watch::Sender<Proven>,
     listeners: AtomicUsize,
     lost: AtomicBool,
+    /// An operator has just decided to skip.
+    skipped: AtomicBool,
+    /// The id that the frontier waits for, and since when.
+    held: Mutex<Option<(EventId, Instant)>>,
     state: watch::Sender<DatabaseState>,
     /// A restore: the highest id lost, and what to tell.
     problem: Mutex<Option<(EventId, String)>>,
@@ -92,6 +111,8 @@ impl TailerHandle {
             proven: watch::Sender::new(Proven::default()),
             listeners: AtomicUsize::new(0),
             lost: AtomicBool::new(false),
+            skipped: AtomicBool::new(false),
+            held: Mutex::new(None),
             state: watch::Sender::new(DatabaseState::Working),
             problem: Mutex::new(None),
         }
@@ -132,6 +153,18 @@ impl TailerHandle {
                 effect: Effect::None,
             }),
         }
+    }
+
+    /// An operator's skip was recorded: the next look obeys it.
+    pub(super) fn skipped(&self) {
+        self.skipped.store(true, Ordering::Release);
+    }
+
+    /// The lowest id that the frontier waits for, and for how long this process
+    /// has seen it wait.
+    pub(super) fn held(&self) -> Option<(EventId, Duration)> {
+        let held = *self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.map(|(id, since)| (id, since.elapsed()))
     }
 
     /// Reports a failure of the database, as what the caller gets.
@@ -194,6 +227,9 @@ pub(super) struct Tailer {
     intervals: PollIntervals,
     tail: Box<dyn Tail>,
     tracker: Frontier,
+    sentinel: Arc<Sentinel>,
+    skips: Skips,
+    stall: Stall,
     following: bool,
     last_event: Instant,
     last_save: Instant,
@@ -212,15 +248,19 @@ impl Tailer {
         store: Arc<dyn Store>,
         hub: Arc<Hub>,
         handle: Arc<TailerHandle>,
-        intervals: PollIntervals,
+        sentinel: Arc<Sentinel>,
+        timing: TailerTiming,
     ) -> Self {
         let saved = hub.tip().frontier;
         Self {
             tail: store.tail(),
+            skips: Skips::new(Arc::clone(&store), Arc::clone(&sentinel)),
             store,
             hub,
             handle,
-            intervals,
+            intervals: timing.intervals,
+            sentinel,
+            stall: Stall::new(timing.gap_warn_after),
             tracker: Frontier::new(saved),
             following: false,
             last_event: Instant::now(),
@@ -281,7 +321,12 @@ impl Tailer {
         self.handle
             .state
             .send_if_modified(|old| std::mem::replace(old, state) != state);
+        let notice = (!failed).then(|| self.note_stall()).flatten();
         self.handle.proven.send_replace(Proven { ticket, failed });
+        self.sentinel.stir();
+        if let Some(notice) = notice {
+            self.say(notice).await;
+        }
         if !failed && self.last_save.elapsed() > SAVE_INTERVAL {
             self.save_frontier().await;
         }
@@ -295,10 +340,34 @@ impl Tailer {
             self.jump().await?;
             self.following = listened_to;
         }
+        self.look_for_skips().await?;
         if self.following {
-            self.follow().await
-        } else {
-            Ok(())
+            self.follow().await?;
+        }
+        self.obey_skip().await
+    }
+
+    async fn look_for_skips(&mut self) -> Result<(), store::Error> {
+        let asked = self.handle.skipped.swap(false, Ordering::AcqRel);
+        let tip = self.hub.tip();
+        let waits = tip.frontier < tip.head;
+        self.skips.look(tip.frontier, waits, asked).await
+    }
+
+    /// Reads what a skip passes, so that what is visible is delivered in order
+    /// and what is given up is known. A full buffer needs several rounds.
+    async fn obey_skip(&mut self) -> Result<(), store::Error> {
+        let reached = |tailer: &Self| (tailer.tracker.settled(), tailer.tracker.scanned());
+        loop {
+            let before = reached(self);
+            let head = self.hub.tip().head;
+            if self.skips.pending(before.0, head).is_none() {
+                return Ok(());
+            }
+            self.follow().await?;
+            if before == reached(self) {
+                return Ok(());
+            }
         }
     }
 
@@ -312,6 +381,7 @@ impl Tailer {
         }
         self.hub.jump(proof.frontier.max(known), proof.head);
         self.tracker = Frontier::new(proof.frontier.max(known));
+        self.sentinel.passed(known, proof.frontier, Cause::Proven);
         Ok(())
     }
 
@@ -319,14 +389,23 @@ impl Tailer {
     async fn follow(&mut self) -> Result<(), store::Error> {
         loop {
             let (scanned, gaps) = (self.tracker.scanned(), self.tracker.gaps());
-            let read = if self.tracker.is_full() {
+            let full = self.tracker.is_full();
+            let read = if full {
                 self.tail.recheck(scanned, gaps).await?
             } else {
                 self.tail.read(scanned, gaps).await?
             };
             let (head, more) = (read.head, read.more);
             self.check_head(head)?;
-            let events = self.tracker.take(read);
+            let mut events = self.tracker.take(read);
+            self.sentinel.bury(self.tracker.take_dead(), Cause::Proven);
+            if !more && let Some(to) = self.skips.pending(self.tracker.settled(), head) {
+                // All that is visible was read, above the buffer if it had room.
+                let read_to = if full { self.tracker.scanned() } else { to };
+                let (passed, given_up) = self.tracker.skip(to.min(read_to));
+                events.extend(passed);
+                self.skips.obeyed(self.tracker.settled(), given_up);
+            }
             if !events.is_empty() {
                 self.last_event = Instant::now();
             }
@@ -362,6 +441,10 @@ impl Tailer {
         metrics::counter!(telemetry::DATABASE_RECONNECTS).increment(1);
         tracing::warn!(frontier = %audit.frontier, head = %audit.head, "database opened anew");
         self.handle.note_audit(&audit);
+        if audit.lost_above_head.is_some() {
+            self.sentinel.forget();
+        }
+        self.skips.forget();
         self.tail = self.store.tail();
         self.tracker = Frontier::new(audit.frontier);
         self.hub.forget(audit.frontier);
@@ -375,6 +458,29 @@ impl Tailer {
         self.following = false;
         self.hub.forget(known);
         known
+    }
+
+    /// Notes whether the frontier waits, before whoever asked is answered.
+    fn note_stall(&mut self) -> Option<Notice> {
+        let tip = self.hub.tip();
+        let waits_for = (tip.frontier < tip.head).then(|| tip.frontier.next());
+        let notice = self.stall.note(Instant::now(), waits_for);
+        let held = &self.handle.held;
+        *held.lock().unwrap_or_else(PoisonError::into_inner) = self.stall.held();
+        notice
+    }
+
+    /// Says who keeps the frontier waiting, and that it goes on. (`&mut`, for a
+    /// tail cannot be shared.)
+    async fn say(&mut self, notice: Notice) {
+        match notice {
+            Notice::GoesOn(id, after) => tracing::info!(%id, ?after, "the frontier goes on"),
+            Notice::Waits(id, waited) if self.following => match self.store.blockers().await {
+                Ok(blockers) => stall::warn(id, waited, &blockers),
+                Err(error) => drop(self.handle.failed(error)),
+            },
+            Notice::Waits(..) => {}
+        }
     }
 
     async fn save_frontier(&mut self) {

@@ -5,13 +5,14 @@ use std::fmt::Debug;
 use futoin_eventstream::proto::{
     AckRequest, AddEventsRequest, Consumer, GetStatusRequest, GetStatusResponse,
     ListConsumersRequest, NewEvent, PollEventsRequest, PollEventsResponse, ReadyToReceiveResponse,
-    SeekConsumerRequest, StartAt, Want, ready_to_receive_response::Payload, start_at::At,
+    SeekConsumerRequest, SkipFrontierRequest, SkipFrontierResponse, StartAt, Want,
+    ready_to_receive_response::Payload, start_at::At,
 };
 use tokio::time::timeout;
 use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt as _;
 
-use crate::server::{Clients, PATIENCE};
+use crate::server::{Clients, PATIENCE, Server, eventually, http_get};
 
 /// These types only.
 #[expect(clippy::unnecessary_wraps, reason = "as a request has it")]
@@ -102,6 +103,25 @@ pub async fn status(clients: &mut Clients) -> GetStatusResponse {
     status.expect("a status").into_inner()
 }
 
+/// Asks for the state until it tells a problem; its text.
+pub async fn problem(clients: &mut Clients) -> String {
+    eventually(async || match status(clients).await.problem {
+        text if text.is_empty() => Err("no problem yet"),
+        text => Ok(text),
+    })
+    .await
+}
+
+/// Asks for a skip of the frontier, loss accepted.
+pub async fn skip(clients: &mut Clients, to: i64) -> Result<SkipFrontierResponse, Status> {
+    let request = SkipFrontierRequest {
+        to,
+        accept_loss: true,
+        reason: "a test".to_owned(),
+    };
+    Ok(clients.admin.skip_frontier(request).await?.into_inner())
+}
+
 /// One of at most a thousand registered consumers.
 pub async fn consumer(clients: &mut Clients, component: &str) -> Consumer {
     let listed = clients
@@ -178,4 +198,28 @@ pub fn invalid<T: Debug>(outcome: Result<T, Status>, field: &str, rule: &str) {
 /// A value of an `ErrorInfo`'s metadata.
 pub fn metadata(status: &Status, key: &str) -> Option<String> {
     status.get_details_error_info()?.metadata.remove(key)
+}
+
+/// The value of a metric as the server tells it now; 0 if it does not.
+pub async fn metric(server: &Server, name: &str) -> f64 {
+    let (_, text) = http_get(server.http_address(), "/metrics")
+        .await
+        .expect("metrics");
+    let value = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.map_or(0.0, |value| value.trim().parse().expect("a number"))
+}
+
+/// Waits until the sentinel knows a dead id.
+pub async fn until_watched(server: &Server) {
+    eventually(async || {
+        let ranges = metric(server, "eventstream_dead_ranges").await;
+        if ranges > 0.5 {
+            Ok(())
+        } else {
+            Err("nothing is watched")
+        }
+    })
+    .await;
 }

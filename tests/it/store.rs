@@ -5,6 +5,7 @@ mod append;
 mod consumers;
 mod engines;
 mod lapse;
+mod late;
 mod model;
 mod pages;
 mod restores;
@@ -74,6 +75,15 @@ macro_rules! conformance {
                     audit_of_a_sound_database_stops_nobody
                     known_id_above_the_head_is_named
                     frontier_is_saved_and_never_goes_back
+                }
+                late {
+                    visible_ids_inside_ranges_are_told
+                    many_ranges_are_one_question
+                    consumers_are_moved_back_once_for_each_late_id
+                    every_replica_can_tell_that_somebody_was_moved_back
+                    stopped_consumer_is_left_where_it_is
+                    skips_are_kept_and_told_from_the_highest_down
+                    restore_ends_what_was_decided_about_ids_above_the_head
                 }
             }
 

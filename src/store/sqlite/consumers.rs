@@ -17,6 +17,7 @@ const COLUMNS: &str = "SELECT c.ident, c.last_evt_id, c.epoch,
         unixepoch(c.reg_time, 'auto') * 1000 AS reg_time,
         unixepoch(c.last_time, 'auto') * 1000 AS last_time,
         (SELECT reason FROM evt_stopped s WHERE s.stream = ?1 AND s.ident = c.ident) AS stopped,
+        coalesce((SELECT epoch FROM evt_rewinds r WHERE r.stream = ?1), 0) AS rewound,
         (SELECT label FROM evt_sessions s JOIN evt_replicas r USING (stream, replica)
          WHERE s.stream = ?1 AND s.ident = c.ident AND s.epoch = c.epoch
             AND r.beat > unixepoch('subsec') * 1000 - ?2) AS label,
@@ -153,6 +154,7 @@ impl SqliteStore {
                 .await?;
             self.forget_session(&mut tx, key).await?;
             self.lift_stop(&mut tx, key).await?;
+            self.note_rewind(&mut tx, epoch).await?;
             self.consumer_row(&mut tx, key).await
         }
         .await;
@@ -263,6 +265,7 @@ impl SqliteStore {
                     .bind(head)
                     .execute(&mut *tx)
                     .await?;
+                self.forget_decisions(&mut tx, head).await?;
             }
             let stopped = sqlx::query_scalar(STOPPED)
                 .bind(stream)
@@ -323,6 +326,7 @@ fn consumer(row: &SqliteRow) -> Option<Consumer> {
         last_time: moment("last_time"),
         session: label.map(|label| Label::parse(label).unwrap_or_default()),
         stopped: row.get("stopped"),
+        rewound: row.get("rewound"),
         oldest_missing: moment("missing"),
         now: Moment::from_unix_millis(row.get("now")),
     })

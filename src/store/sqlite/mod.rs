@@ -10,12 +10,17 @@
 mod changes;
 mod connections;
 mod consumers;
+mod late;
 mod queue;
 mod schema;
 mod sessions;
 mod tail;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use sqlx::{SqlStr, sqlite::SqliteSynchronous};
@@ -23,8 +28,9 @@ use uuid::Uuid;
 
 use self::connections::Connections;
 use super::{
-    Advance, Advanced, Append, Audit, Bounds, Consumer, ConsumerPage, Effect, Error, IdRuns,
-    NewSession, Opening, Options, Page, Refusal, Span, Standing, Store, Tail,
+    Advance, Advanced, Append, Audit, Bounds, Consumer, ConsumerPage, Effect, Error, IdRange,
+    IdRuns, NewSession, Opening, Options, Page, Refusal, Rewound, Skip, Span, Standing, Store,
+    Tail,
 };
 use crate::event::{ConsumerKey, EventId, Moment};
 
@@ -92,6 +98,17 @@ impl SqliteStore {
         // Whoever opens the file next must not meet a close under way.
         store.connections.close().await;
         Ok(pending?.into_iter().map(|step| step.name).collect())
+    }
+
+    /// What must be allowed for the service and for producers: a file has no
+    /// roles.
+    #[must_use]
+    pub fn grants(path: &Path) -> String {
+        format!(
+            "-- SQLite has no roles: what counts is the file's permissions. The service and every\n\
+             -- producer need to write {} with its -wal and -shm, and the directory that they are in.",
+            path.display()
+        )
     }
 
     /// The statement with this stream's table names.
@@ -211,6 +228,26 @@ impl Store for SqliteStore {
         acked: EventId,
     ) -> Result<(), Error> {
         self.credit_session(key, epoch, acked).await
+    }
+
+    async fn appeared(&self, ranges: &[IdRange], limit: usize) -> Result<Vec<EventId>, Error> {
+        self.read_appeared(ranges, limit).await
+    }
+
+    fn late_causes(&self) -> &'static str {
+        "an INSERT that names its id"
+    }
+
+    async fn rewind(&self, late: &[EventId]) -> Result<Vec<Rewound>, Error> {
+        self.rewind_consumers(late).await
+    }
+
+    async fn skip(&self, skip: &Skip) -> Result<(), Error> {
+        self.insert_skip(skip).await
+    }
+
+    async fn skips(&self) -> Result<Vec<Skip>, Error> {
+        self.read_skips().await
     }
 
     async fn reconnect(&self) -> Result<(), Error> {

@@ -4,7 +4,7 @@ use sqlx::Row as _;
 
 use super::{
     Cluster,
-    cluster::{insert, insert_into, run},
+    cluster::{draw, insert, insert_at, insert_into, pid, run},
     stage::Stage,
 };
 use crate::{calls::end_of, server::eventually};
@@ -14,7 +14,7 @@ async fn case_01_late_commit_of_a_lower_id() {
     late_commit(&mut Stage::open().await).await;
 }
 
-async fn late_commit(stage: &mut Stage) {
+pub async fn late_commit(stage: &mut Stage) {
     let mut late = stage.transaction().await;
     let first = insert(&mut late).await;
     let second = insert(&mut stage.database.session().await).await;
@@ -36,7 +36,7 @@ async fn case_02_rollback_leaves_a_gap() {
     rollback_gap(&mut Stage::open().await).await;
 }
 
-async fn rollback_gap(stage: &mut Stage) {
+pub async fn rollback_gap(stage: &mut Stage) {
     let mut session = stage.transaction().await;
     insert(&mut session).await;
     run(&mut session, "ROLLBACK").await;
@@ -119,6 +119,25 @@ async fn case_05_slow_expression_between_id_and_row() {
     run(&mut gate, "SELECT pg_advisory_unlock(5)").await;
     inserting.await.expect("inserted");
     stage.expect(&[1, second]).await;
+}
+
+#[tokio::test]
+async fn case_07_id_drawn_in_an_earlier_statement_is_caught_by_the_sentinel() {
+    let mut stage = Stage::open_with(&["--stream-sentinel-interval=100ms"]).await;
+    let mut session = stage.database.session().await;
+    let drawn = draw(&mut session).await;
+    let next = insert(&mut stage.database.session().await).await;
+    stage.expect(&[next]).await;
+    insert_at(&mut session, drawn).await;
+    let problem = crate::calls::problem(&mut stage.clients).await;
+    assert!(
+        problem.contains(&format!("frontier: {drawn} ")),
+        "{problem}"
+    );
+    assert!(
+        problem.contains("nextval() in an earlier statement"),
+        "{problem}"
+    );
 }
 
 #[tokio::test]
@@ -346,7 +365,10 @@ async fn case_20_long_transactions_related_and_unrelated() {
     let mut related = stage.transaction().await;
     let owned = insert(&mut related).await;
     let behind = insert(&mut session).await;
-    stage.expect_frontier(dead).await;
+    let status = stage.status().await;
+    assert_eq!((status.frontier_id, status.held_id), (dead, owned));
+    let named: Vec<&str> = status.blockers.iter().map(|one| &*one.session).collect();
+    assert_eq!(named, [pid(&mut related).await.to_string()]);
     run(&mut related, "COMMIT").await;
     stage.expect(&[owned, behind]).await;
     run(&mut unrelated, "COMMIT").await;

@@ -1,0 +1,30 @@
+-- What an operator decided about the frontier, and what appeared below it.
+
+-- Decisions to let the frontier pass ids that may still appear; every replica
+-- obeys them.
+CREATE TABLE IF NOT EXISTS evt_skips (
+    stream TEXT NOT NULL,
+    -- Where the frontier shall be at least.
+    skip_to INTEGER NOT NULL,
+    -- Where it stood.
+    skip_from INTEGER NOT NULL,
+    who TEXT NOT NULL,
+    made TIMESTAMP NOT NULL,
+    reason TEXT NOT NULL,
+    PRIMARY KEY (stream, skip_to)
+) WITHOUT ROWID;
+
+-- Ids that appeared below the frontier and for which consumers were moved back.
+CREATE TABLE IF NOT EXISTS evt_late (
+    stream TEXT NOT NULL,
+    id INTEGER NOT NULL,
+    seen TIMESTAMP NOT NULL,
+    PRIMARY KEY (stream, id)
+) WITHOUT ROWID;
+
+-- Epoch of the last seek, or of the last time that consumers were moved back:
+-- a replica that sees a new one no longer trusts what it holds in memory.
+CREATE TABLE IF NOT EXISTS evt_rewinds (
+    stream TEXT NOT NULL PRIMARY KEY,
+    epoch INTEGER NOT NULL
+) WITHOUT ROWID;
