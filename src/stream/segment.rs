@@ -224,7 +224,7 @@ impl Selection {
         }
         self.slices.push(Slice {
             segment: Arc::clone(segment),
-            picked: vec![0..events],
+            picked: std::iter::once(0..events).collect(),
         });
         self.events += events;
         self.bytes += bytes;
