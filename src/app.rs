@@ -167,6 +167,20 @@ pub async fn pending_steps(config: &Config) -> Result<Vec<&'static str>, store::
     }
 }
 
+/// The least that must be granted for the service and for producers, as text
+/// in the words of the engine.
+///
+/// # Errors
+/// When the database cannot be read.
+pub async fn grants(config: &Config) -> anyhow::Result<String> {
+    match &config.db.url {
+        DbUrl::Sqlite(path) => Ok(SqliteStore::grants(path)),
+        DbUrl::Postgres(url) => PostgresStore::grants(postgres_options(config, url))
+            .await
+            .with_context(|| format!("db.url: cannot use {url}")),
+    }
+}
+
 fn sqlite_options(config: &Config, path: &Path) -> SqliteOptions {
     SqliteOptions {
         path: path.to_owned(),

@@ -5,8 +5,11 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 use futoin_eventstream::{app, cli, config, config::Config, telemetry};
+
+/// Option of `migrate`.
+const PRINT_GRANTS: &str = "print-grants";
 
 /// Exit code of a configuration that cannot be used.
 const USAGE: u8 = 2;
@@ -37,6 +40,12 @@ fn program() -> Command {
         .clone()
         .name("migrate")
         .about("Make or adopt the tables, and end")
+        .arg(
+            Arg::new(PRINT_GRANTS)
+                .long(PRINT_GRANTS)
+                .action(ArgAction::SetTrue)
+                .help("Print the least that roles must be granted, and change nothing"),
+        )
         .after_help("Prints the steps that were applied. Takes the options of serve.");
     let check = serve
         .clone()
@@ -76,6 +85,12 @@ async fn migrate(matches: &ArgMatches) -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
+    if matches.get_flag(PRINT_GRANTS) {
+        return match app::grants(&config).await {
+            Ok(text) => say(&text),
+            Err(error) => complain(&format!("{error:#}"), 1),
+        };
+    }
     let applied = async {
         let pending = app::pending_steps(&config).await?;
         app::open(&config).await?.close().await;

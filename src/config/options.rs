@@ -130,7 +130,7 @@ pub const OPTIONS: &[Opt] = &[
         "db-write-connections",
         "4",
         "COUNT",
-        "PostgreSQL: connections that write; SQLite has one",
+        "PostgreSQL: connections that write, beside the one that adds; SQLite has one",
     ),
     opt(
         "db.statement_timeout",

@@ -99,9 +99,7 @@ pub(super) fn db_url(text: &str) -> Read<DbUrl> {
     match scheme {
         "sqlite" => sqlite_path(rest).map(DbUrl::Sqlite),
         // What is wrong inside is not told: it may hold the password.
-        "postgres" | "postgresql" => PostgresUrl::parse(text)
-            .map(DbUrl::Postgres)
-            .ok_or_else(|| "is not a URL like postgres://USER@HOST:PORT/DATABASE".to_owned()),
+        "postgres" | "postgresql" => PostgresUrl::parse(text).map(DbUrl::Postgres),
         "mysql" | "mariadb" => Err(format!(
             "names a {scheme} database, which is not supported by this version yet; \
              use sqlite:PATH or postgres://HOST/DATABASE"

@@ -7,7 +7,7 @@
 /// One step of the schema.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Step {
-    /// 1, 2, 3 …, the same in every engine.
+    /// 1, 2, 3 …, the same in every engine; one that has no need leaves it out.
     pub version: i64,
     /// What it does.
     pub name: &'static str,
@@ -50,5 +50,10 @@ pub(super) const POSTGRES: &[Step] = &[
         version: 3,
         name: "skips_and_late_ids",
         sql: include_str!("../../migrations/active/postgres/0003_skips_and_late_ids.sql"),
+    },
+    Step {
+        version: 4,
+        name: "witness",
+        sql: include_str!("../../migrations/active/postgres/0004_witness.sql"),
     },
 ];

@@ -4,12 +4,17 @@
 mod cases;
 mod cluster;
 mod contract;
+mod failover;
 mod load;
+mod pooler;
+mod privileges;
 mod replicas;
 mod restarts;
 mod sentinel;
 mod skip;
 mod stage;
 mod text;
+mod tls;
+mod troubles;
 
 pub use cluster::{Cluster, Database};
