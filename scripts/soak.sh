@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # The long tests, in release: EVENTSTREAM_KILLS (100) crashes under load, then
-# SOAK_MINUTES (30) of load with the memory of the server sampled, and every
-# test that waits for a time-out. A seed repeats a run: EVENTSTREAM_SEED.
+# SOAK_MINUTES (30) of load with the memory of the server sampled, then
+# `eventstream soak` with EVENTSTREAM_EVENTS (100000) on a throwaway server of
+# each engine, and every test that waits for a time-out. A seed repeats a run:
+# EVENTSTREAM_SEED.
 source "$(dirname "${BASH_SOURCE[0]}")/steps.sh"
 
 run() {
@@ -25,4 +27,5 @@ trap verdict EXIT
 step "building the tests in release" cargo test --quiet --release --features soak --test it --no-run
 step "kills under load" passed soak::hundred_kills
 step "load for ${SOAK_MINUTES:-30} minutes" passed soak::hours_of_load
+step "adversarial writers on each engine" passed soak::writers_on
 step "time-outs" passed lifecycle::silent_peer

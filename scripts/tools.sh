@@ -28,6 +28,19 @@ from_debian() {
     command -v "$program" >/dev/null || fail "$program is still missing after apt-get install $*"
 }
 
+# The same for a server that the package would start as a service: the tests
+# start their own.
+from_debian_without_service() {
+    local policy=/usr/sbin/policy-rc.d ours=
+    if [ "$(id -u)" -eq 0 ] && [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod +x "$policy"
+        ours=yes
+    fi
+    from_debian "$@"
+    [ -z "$ours" ] || rm "$policy"
+}
+
 # A home appears in one move, when it is complete: an interrupted
 # installation is done again.
 adopt() {
@@ -78,6 +91,14 @@ if ! command -v initdb >/dev/null && ! compgen -G '/usr/lib/postgresql/*/bin/ini
 fi
 # In /usr/sbin, which is in the PATH of root only.
 [ -x /usr/sbin/pgbouncer ] || from_debian pgbouncer pgbouncer
+# Three nodes of Galera run in one test; its library is beside the server.
+if ! command -v /usr/sbin/mariadbd >/dev/null; then
+    from_debian_without_service /usr/sbin/mariadbd mariadb-server
+fi
+if [ ! -e /usr/lib/galera/libgalera_smm.so ]; then
+    from_debian_without_service galera_new_cluster galera-4
+fi
+from_debian rsync rsync
 install_buf
 install_grpcurl
 install_cargo_deny

@@ -16,11 +16,12 @@ use crate::{
     config::{self, Config, DbUrl},
     grpc::{self, Features},
     http::{self, Scrape, Sources},
-    lifecycle::{Lifecycle, Readiness, UnixSignals},
+    lifecycle::{Lifecycle, Readiness, Signals, UnixSignals},
     limits,
     listen::{Guards, Listener},
     store::{
         self, Names, Options, Store,
+        mysql::{MysqlOptions, MysqlStore, MysqlUrl},
         postgres::{PostgresOptions, PostgresStore, PostgresUrl},
         sqlite::{SqliteOptions, SqliteStore},
     },
@@ -36,7 +37,19 @@ use crate::{
 /// # Errors
 /// What kept it from starting, or the task that failed.
 pub async fn serve(config: Config) -> anyhow::Result<()> {
-    let signals = UnixSignals::new()?;
+    serve_until(config, UnixSignals::new()?, || ()).await
+}
+
+/// As [`serve`], but until `signals` say so; `ready` is called when the
+/// listeners are open.
+///
+/// # Errors
+/// As [`serve`].
+pub async fn serve_until(
+    config: Config,
+    signals: impl Signals,
+    ready: impl FnOnce(),
+) -> anyhow::Result<()> {
     let metrics = telemetry::install_metrics()?;
     let life = Lifecycle::new();
     let store = open(&config).await?;
@@ -79,6 +92,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         database = store.kind(),
         "ready"
     );
+    ready();
     life.run_until_signal(signals, config.shutdown_deadline, async move {
         store.close().await;
         Ok(())
@@ -152,6 +166,11 @@ pub async fn open(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
             let store = PostgresStore::open(postgres_options(config, url)).await;
             Arc::new(store.with_context(context)?)
         }
+        DbUrl::Mysql(url) => {
+            let context = || format!("db.url: cannot use {url}");
+            let store = MysqlStore::open(mysql_options(config, url)).await;
+            Arc::new(store.with_context(context)?)
+        }
     };
     Ok(store)
 }
@@ -164,6 +183,20 @@ pub async fn pending_steps(config: &Config) -> Result<Vec<&'static str>, store::
     match &config.db.url {
         DbUrl::Sqlite(path) => SqliteStore::pending_steps(sqlite_options(config, path)).await,
         DbUrl::Postgres(url) => PostgresStore::pending_steps(postgres_options(config, url)).await,
+        DbUrl::Mysql(url) => MysqlStore::pending_steps(mysql_options(config, url)).await,
+    }
+}
+
+/// Makes columns that a database of the original has too narrow as wide as new
+/// ones; returns the statements that were run.
+///
+/// # Errors
+/// When they cannot be changed.
+pub async fn widen(config: &Config) -> Result<Vec<String>, store::Error> {
+    match &config.db.url {
+        // Their texts have neither a size nor a character set of their own.
+        DbUrl::Sqlite(_) | DbUrl::Postgres(_) => Ok(Vec::new()),
+        DbUrl::Mysql(url) => MysqlStore::widen(mysql_options(config, url)).await,
     }
 }
 
@@ -178,6 +211,7 @@ pub async fn grants(config: &Config) -> anyhow::Result<String> {
         DbUrl::Postgres(url) => PostgresStore::grants(postgres_options(config, url))
             .await
             .with_context(|| format!("db.url: cannot use {url}")),
+        DbUrl::Mysql(url) => Ok(MysqlStore::grants(&mysql_options(config, url))),
     }
 }
 
@@ -198,6 +232,17 @@ fn postgres_options(config: &Config, url: &PostgresUrl) -> PostgresOptions {
         statement_timeout: config.db.statement_timeout,
         read_connections: config.db.read_connections,
         write_connections: config.db.write_connections,
+        common: common_options(config),
+    }
+}
+
+fn mysql_options(config: &Config, url: &MysqlUrl) -> MysqlOptions {
+    MysqlOptions {
+        url: url.clone(),
+        statement_timeout: config.db.statement_timeout,
+        read_connections: config.db.read_connections,
+        write_connections: config.db.write_connections,
+        galera: config.db.galera,
         common: common_options(config),
     }
 }

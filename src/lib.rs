@@ -15,6 +15,7 @@ pub mod lifecycle;
 pub mod limits;
 pub mod listen;
 pub mod proto;
+pub mod soak;
 pub mod store;
 pub mod stream;
 pub mod telemetry;

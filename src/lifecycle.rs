@@ -89,15 +89,6 @@ impl Lifecycle {
     /// end had to be forced.
     pub async fn run_until_signal(
         &self,
-        signals: UnixSignals,
-        deadline: Duration,
-        close: impl Future<Output = anyhow::Result<()>>,
-    ) -> anyhow::Result<()> {
-        self.run(signals, deadline, close).await
-    }
-
-    async fn run(
-        &self,
         mut signals: impl Signals,
         deadline: Duration,
         close: impl Future<Output = anyhow::Result<()>>,
@@ -152,8 +143,9 @@ impl Lifecycle {
 }
 
 /// Where the wish to stop comes from.
-trait Signals {
-    async fn next(&mut self) -> &'static str;
+pub trait Signals: Send {
+    /// Waits for the next one; its name, for the log.
+    fn next(&mut self) -> impl Future<Output = &'static str> + Send;
 }
 
 /// SIGTERM and SIGINT from the moment that this is made. It is made before

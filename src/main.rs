@@ -6,7 +6,10 @@ use std::{
 };
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use futoin_eventstream::{app, cli, config, config::Config, telemetry};
+use futoin_eventstream::{app, cli, config, config::Config, soak, telemetry};
+
+/// Flag of `migrate`.
+const WIDEN: &str = "widen";
 
 /// Option of `migrate`.
 const PRINT_GRANTS: &str = "print-grants";
@@ -29,6 +32,7 @@ fn main() -> ExitCode {
             Some(("serve", matches)) => serve(matches).await,
             Some(("migrate", matches)) => migrate(matches).await,
             Some(("check-config", matches)) => check_config(matches),
+            Some(("soak", matches)) => soak::run(matches).await,
             _ => cli::run(program, &matches).await,
         }
     })
@@ -46,6 +50,10 @@ fn program() -> Command {
                 .action(ArgAction::SetTrue)
                 .help("Print the least that roles must be granted, and change nothing"),
         )
+        .arg(Arg::new(WIDEN).long(WIDEN).action(ArgAction::SetTrue).help(
+            "MySQL, MariaDB: also make adopted columns take all of Unicode, data of any \
+                     size and names by letter case; rewrites the tables, writers wait",
+        ))
         .after_help("Prints the steps that were applied. Takes the options of serve.");
     let check = serve
         .clone()
@@ -59,7 +67,8 @@ fn program() -> Command {
         .arg_required_else_help(true)
         .subcommand(serve)
         .subcommand(migrate)
-        .subcommand(check);
+        .subcommand(check)
+        .subcommand(soak::command());
     cli::augment(program)
 }
 
@@ -92,13 +101,23 @@ async fn migrate(matches: &ArgMatches) -> ExitCode {
         };
     }
     let applied = async {
-        let pending = app::pending_steps(&config).await?;
+        let mut done: Vec<String> = Vec::new();
+        if matches.get_flag(WIDEN) {
+            // First: a column may be one that cannot be served.
+            done.extend(app::widen(&config).await?);
+        }
+        done.extend(
+            app::pending_steps(&config)
+                .await?
+                .into_iter()
+                .map(Into::into),
+        );
         app::open(&config).await?.close().await;
-        anyhow::Ok(pending)
+        anyhow::Ok(done)
     };
     match applied.await {
-        Ok(steps) if steps.is_empty() => say("nothing to do"),
-        Ok(steps) => say(&format!("applied: {}", steps.join(", "))),
+        Ok(done) if done.is_empty() => say("nothing to do"),
+        Ok(done) => say(&format!("applied: {}", done.join(", "))),
         Err(error) => complain(&format!("{error:#}"), 1),
     }
 }

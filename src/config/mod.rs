@@ -17,7 +17,11 @@ use std::time::Duration;
 
 use clap::ArgMatches;
 
-pub use crate::store::{postgres::PostgresUrl, sqlite::Synchronous};
+pub use crate::store::{
+    mysql::{Galera, MysqlUrl},
+    postgres::PostgresUrl,
+    sqlite::Synchronous,
+};
 pub use fault::{Fault, Faults, Origin};
 pub use options::{CONFIG_FILE, OPTIONS, Opt, markdown_table, serve_command};
 
@@ -60,6 +64,8 @@ pub struct Db {
     pub statement_timeout: Duration,
     /// The schema of the tables; none: where the server looks for tables.
     pub schema: Option<String>,
+    /// What is said of a cluster in which several servers could write.
+    pub galera: Galera,
     /// The table of events.
     pub queue_table: String,
     /// The table of consumers.
@@ -73,6 +79,8 @@ pub enum DbUrl {
     Sqlite(PathBuf),
     /// A database of a PostgreSQL server.
     Postgres(PostgresUrl),
+    /// A database of a server of `MySQL` or `MariaDB`.
+    Mysql(MysqlUrl),
 }
 
 /// The gRPC front.
@@ -193,6 +201,7 @@ fn db(reader: &mut Reader) -> Db {
             value::duration(Duration::from_secs(1), Duration::from_mins(10)),
         ),
         schema: reader.get("db.schema", value::schema),
+        galera: reader.get("db.galera", value::galera),
         queue_table: reader.get("db.queue_table", value::identifier),
         consumers_table: reader.get("db.consumers_table", value::identifier),
     }

@@ -101,7 +101,7 @@ pub const OPTIONS: &[Opt] = &[
             "db",
             "sqlite:eventstream.db",
             "URL",
-            "Database with the events, sqlite:PATH or postgres://USER@HOST/DATABASE",
+            "Database with the events: sqlite:PATH, postgres://USER@HOST/DATABASE or mysql://USER@HOST/DATABASE",
         )
     },
     opt(
@@ -130,14 +130,14 @@ pub const OPTIONS: &[Opt] = &[
         "db-write-connections",
         "4",
         "COUNT",
-        "PostgreSQL: connections that write, beside the one that adds; SQLite has one",
+        "Connections to a server that write, on PostgreSQL beside the one that adds; SQLite has one",
     ),
     opt(
         "db.statement_timeout",
         "db-statement-timeout",
         "10s",
         DURATION,
-        "PostgreSQL: how long a statement may take, waiting for locks included",
+        "How long a statement of a server may take, waiting for locks included",
     ),
     opt(
         "db.schema",
@@ -145,6 +145,13 @@ pub const OPTIONS: &[Opt] = &[
         "",
         "NAME",
         "PostgreSQL: schema of the tables, made if missing; empty: the role's search path",
+    ),
+    opt(
+        "db.galera",
+        "db-galera",
+        "refuse",
+        "refuse|single-writer",
+        "MySQL, MariaDB: a cluster of several writers is refused, or declared to have one: this server",
     ),
     opt(
         "db.queue_table",

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{DbUrl, LatePolicy, PostgresUrl, Synchronous};
+use super::{DbUrl, Galera, LatePolicy, MysqlUrl, PostgresUrl, Synchronous};
 use crate::listen::Address;
 use crate::telemetry::{self, LogFormat};
 
@@ -72,6 +72,14 @@ pub(super) fn late_policy(text: &str) -> Read<LatePolicy> {
     }
 }
 
+pub(super) fn galera(text: &str) -> Read<Galera> {
+    match text {
+        "refuse" => Ok(Galera::Refuse),
+        "single-writer" => Ok(Galera::SingleWriter),
+        _ => Err("is not one of refuse, single-writer".to_owned()),
+    }
+}
+
 /// A table's name, as it can stand in SQL of every engine without quotes.
 pub(super) fn identifier(text: &str) -> Read<String> {
     let first = text.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
@@ -100,10 +108,9 @@ pub(super) fn db_url(text: &str) -> Read<DbUrl> {
         "sqlite" => sqlite_path(rest).map(DbUrl::Sqlite),
         // What is wrong inside is not told: it may hold the password.
         "postgres" | "postgresql" => PostgresUrl::parse(text).map(DbUrl::Postgres),
-        "mysql" | "mariadb" => Err(format!(
-            "names a {scheme} database, which is not supported by this version yet; \
-             use sqlite:PATH or postgres://HOST/DATABASE"
-        )),
+        "mysql" | "mariadb" => MysqlUrl::parse(text)
+            .map(DbUrl::Mysql)
+            .map_err(str::to_owned),
         // The scheme may be the user of a URL that lost its scheme.
         _ => Err("is not a database URL like sqlite:eventstream.db".to_owned()),
     }
@@ -249,7 +256,8 @@ mod tests {
             ("sqlite::memory:", "in memory"),
             ("sqlite:a.db?mode=ro", "parameters"),
             ("postgres://u:secret@h:port/d", "like postgres://USER"),
-            ("mysql://u:secret@h/d", "not supported by this version yet"),
+            ("mysql://u:secret@h", "names no database"),
+            ("mysql://u:secret@h:port/d", "like mysql://USER"),
             ("secret:x@h", "like sqlite:"),
         ] {
             let rule = db_url(text).unwrap_err();
@@ -265,6 +273,17 @@ mod tests {
             "postgres:///d?host=/run/postgresql",
         ] {
             assert!(matches!(db_url(text), Ok(DbUrl::Postgres(_))), "{text}");
+        }
+    }
+
+    #[test]
+    fn mysql_urls() {
+        for text in [
+            "mysql://u:secret@h/d",
+            "mariadb://u@h:3307/d?ssl-mode=VERIFY_IDENTITY",
+            "mysql://u@localhost/d?socket=/run/mysqld/mysqld.sock",
+        ] {
+            assert!(matches!(db_url(text), Ok(DbUrl::Mysql(_))), "{text}");
         }
     }
 

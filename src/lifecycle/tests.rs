@@ -56,7 +56,9 @@ async fn stages_end_in_order_then_close() {
         locked(&journal).push("close");
         Ok(())
     };
-    life.run(signals(1), DEADLINE, close).await.unwrap();
+    life.run_until_signal(signals(1), DEADLINE, close)
+        .await
+        .unwrap();
     assert_eq!(*locked(&journal), ["front", "engine", "close"]);
     assert_eq!(*readiness.borrow(), Readiness::Draining);
     life.set_readiness(Readiness::Ready);
@@ -71,7 +73,7 @@ async fn failed_task_stops_the_others_and_is_reported() {
     life.engine
         .spawn("tailer", async { Err(anyhow!("disk on fire")) });
     let error = life
-        .run(signals(0), DEADLINE, no_close())
+        .run_until_signal(signals(0), DEADLINE, no_close())
         .await
         .unwrap_err();
     assert_eq!(format!("{error:#}"), "task tailer: disk on fire");
@@ -86,7 +88,7 @@ async fn panic_is_a_failure() {
         Ok(())
     });
     let error = life
-        .run(signals(0), DEADLINE, no_close())
+        .run_until_signal(signals(0), DEADLINE, no_close())
         .await
         .unwrap_err();
     assert_eq!(error.to_string(), "task writer panicked");
@@ -102,7 +104,7 @@ async fn deadline_kills_and_names_who_hung() {
     });
     let start = Instant::now();
     let error = life
-        .run(signals(1), DEADLINE, no_close())
+        .run_until_signal(signals(1), DEADLINE, no_close())
         .await
         .unwrap_err();
     assert_eq!(start.elapsed(), DEADLINE);
@@ -119,7 +121,7 @@ async fn second_signal_kills_at_once_even_who_ignores_it() {
     life.engine.spawn("stubborn", std::future::pending());
     let start = Instant::now();
     let error = life
-        .run(signals(2), DEADLINE, no_close())
+        .run_until_signal(signals(2), DEADLINE, no_close())
         .await
         .unwrap_err();
     assert_eq!(start.elapsed(), limits::KILL_GRACE);
@@ -130,7 +132,7 @@ async fn second_signal_kills_at_once_even_who_ignores_it() {
 async fn close_is_under_the_same_deadline() {
     let life = Lifecycle::new();
     let error = life
-        .run(signals(1), DEADLINE, std::future::pending())
+        .run_until_signal(signals(1), DEADLINE, std::future::pending())
         .await
         .unwrap_err();
     assert!(error.to_string().contains("deadline"), "{error}");

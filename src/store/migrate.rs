@@ -57,3 +57,27 @@ pub(super) const POSTGRES: &[Step] = &[
         sql: include_str!("../../migrations/active/postgres/0004_witness.sql"),
     },
 ];
+
+/// The active database's steps for MySQL and MariaDB.
+pub(super) const MYSQL: &[Step] = &[
+    Step {
+        version: 1,
+        name: "ftn18_tables",
+        sql: include_str!("../../migrations/active/mysql/0001_ftn18_tables.sql"),
+    },
+    Step {
+        version: 2,
+        name: "service_tables",
+        sql: include_str!("../../migrations/active/mysql/0002_service_tables.sql"),
+    },
+    Step {
+        version: 3,
+        name: "skips_and_late_ids",
+        sql: include_str!("../../migrations/active/mysql/0003_skips_and_late_ids.sql"),
+    },
+    Step {
+        version: 4,
+        name: "witness",
+        sql: include_str!("../../migrations/active/mysql/0004_witness.sql"),
+    },
+];

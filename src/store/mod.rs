@@ -6,7 +6,9 @@
 //! no connection is held between calls. What must hold between replicas
 //! (positions, epochs, sessions) is decided in the SQL, never in memory.
 
+mod discarded;
 mod migrate;
+pub mod mysql;
 pub mod postgres;
 mod requests;
 mod rows;
@@ -204,6 +206,8 @@ pub struct Proof {
     pub frontier: EventId,
     /// Highest id given out, settled or not.
     pub head: EventId,
+    /// Whether another call would prove more at once: one call is bounded.
+    pub more: bool,
 }
 
 /// What [`Tail::read`] saw.

@@ -33,7 +33,7 @@ use crate::{
     error::Error,
     event::EventId,
     limits,
-    store::{self, Audit, Effect, Store, Tail},
+    store::{self, Audit, Effect, Proof, Store, Tail},
     telemetry,
 };
 
@@ -337,8 +337,12 @@ impl Tailer {
         metrics::counter!(telemetry::TAIL_READS).increment(1);
         let listened_to = self.handle.listeners.load(Ordering::Acquire) > 0;
         if !(self.following && listened_to) {
-            self.jump().await?;
-            self.following = listened_to;
+            let proof = self.jump().await?;
+            // Nothing is read that can be proven without.
+            self.following = listened_to && !proof.more;
+            if proof.more {
+                self.handle.wake.notify_one();
+            }
         }
         self.look_for_skips().await?;
         if self.following {
@@ -372,7 +376,7 @@ impl Tailer {
     }
 
     /// Moves the frontier without reading what nobody follows.
-    async fn jump(&mut self) -> Result<(), store::Error> {
+    async fn jump(&mut self) -> Result<Proof, store::Error> {
         let known = self.hub.tip().frontier;
         let proof = self.tail.frontier(known).await?;
         self.check_head(proof.head)?;
@@ -382,7 +386,7 @@ impl Tailer {
         self.hub.jump(proof.frontier.max(known), proof.head);
         self.tracker = Frontier::new(proof.frontier.max(known));
         self.sentinel.passed(known, proof.frontier, Cause::Proven);
-        Ok(())
+        Ok(proof)
     }
 
     /// Publishes everything that is settled by now.
@@ -449,7 +453,7 @@ impl Tailer {
         self.tracker = Frontier::new(audit.frontier);
         self.hub.forget(audit.frontier);
         self.saved = audit.frontier;
-        self.jump().await
+        self.jump().await.map(drop)
     }
 
     /// Ends whoever reads; returns the frontier that was known.

@@ -30,6 +30,34 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("http", &["lifecycle", "limits", "telemetry"]),
     ("config", &["limits", "listen", "store", "telemetry"]),
     ("cli", &["limits", "proto"]),
+    (
+        "app",
+        &[
+            "config",
+            "grpc",
+            "http",
+            "lifecycle",
+            "limits",
+            "listen",
+            "store",
+            "stream",
+            "telemetry",
+        ],
+    ),
+    // An application beside the service: it starts the whole, has SQL of its
+    // own, and nobody but `main` knows it.
+    (
+        "soak",
+        &[
+            "app",
+            "config",
+            "lifecycle",
+            "limits",
+            "proto",
+            "store",
+            "telemetry",
+        ],
+    ),
 ];
 
 #[test]
@@ -48,9 +76,9 @@ fn imports_go_one_way() {
 }
 
 #[test]
-fn only_the_store_speaks_sql_and_only_fronts_speak_protocols() {
+fn of_the_service_only_the_store_speaks_sql_and_only_fronts_speak_protocols() {
     let mut faults = Vec::new();
-    for room in ["event", "stream", "grpc", "http", "cli", "config"] {
+    for room in ["event", "stream", "grpc", "http", "cli", "config", "app"] {
         for (file, text) in sources(room) {
             if text.contains("sqlx") {
                 faults.push(format!("{file}: names sqlx"));

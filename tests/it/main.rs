@@ -19,6 +19,7 @@ mod late_ids;
 mod ledger;
 mod lifecycle;
 mod load;
+mod mysql;
 mod poll;
 mod postgres;
 mod push;
@@ -29,4 +30,6 @@ mod server;
 mod services;
 #[cfg(feature = "soak")]
 mod soak;
+mod soak_command;
+mod sqlite;
 mod store;

@@ -7,7 +7,9 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     load::{Load, Reading, Style, endure, seed},
+    postgres::Cluster,
     server::Server,
+    soak_command::{soak_within, verdict},
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -60,6 +62,50 @@ async fn hours_of_load_lose_nothing_and_grow_nothing() {
     eprintln!("VERDICT|{minutes} min of load, {answered} transactions|{figures}");
     eprintln!("VERDICT|memory in KiB: start, highest, end|{first}, {highest}, {last}");
     assert!(server.terminate().await.success(), "it ends well");
+}
+
+/// `eventstream soak` with everything on; its verdict.
+async fn prove(engine: &str, url: &str, args: &[&str]) {
+    let events = number("EVENTSTREAM_EVENTS", 100_000);
+    let seed = seed().to_string();
+    let events_text = events.to_string();
+    let common = ["--events", &events_text, "--seed", &seed];
+    let limit = Duration::from_hours(1);
+    let output = soak_within(limit, url, &[&common[..], args].concat()).await;
+    let verdict = verdict(&output, events as u64);
+    let service = &verdict["service"];
+    eprintln!(
+        "VERDICT|{engine}, {} events of 48 writers|nothing lost, added delay p50 {} us, p99 {} us",
+        service["committed"], service["added_delay"]["p50_us"], service["added_delay"]["p99_us"]
+    );
+}
+
+const EVERYTHING: [&str; 6] = [
+    "--two-phase",
+    "--compare",
+    "--long-unrelated",
+    "60",
+    "--long-related",
+    "15",
+];
+
+#[tokio::test]
+async fn writers_on_postgres() {
+    let database = Cluster::shared().database().await;
+    prove("postgres", &database.url, &EVERYTHING).await;
+}
+
+#[tokio::test]
+async fn writers_on_mysql() {
+    let database = crate::mysql::Cluster::shared().database().await;
+    prove("mysql", &database.url, &EVERYTHING).await;
+}
+
+#[tokio::test]
+async fn writers_on_sqlite() {
+    let dir = tempfile::tempdir().expect("a temporary directory can be made");
+    let url = format!("sqlite:{}/soak.db", dir.path().display());
+    prove("sqlite", &url, &["--compare"]).await;
 }
 
 fn number(name: &str, otherwise: usize) -> usize {

@@ -11,6 +11,8 @@ mod pages;
 mod restores;
 mod sessions;
 
+pub use engines::postgres_options;
+
 /// A test per function of the suite, each with a store of its own.
 macro_rules! stamp {
     ($open:path; $($topic:ident { $($name:ident)+ })+) => {
@@ -97,3 +99,4 @@ macro_rules! conformance {
 
 conformance!(sqlite, crate::store::engines::sqlite);
 conformance!(postgres, crate::store::engines::postgres);
+conformance!(mysql, crate::store::engines::mysql);

@@ -8,7 +8,6 @@
 
 mod connections;
 mod consumers;
-mod discarded;
 mod floors;
 mod grants;
 mod head;
@@ -31,11 +30,11 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 pub use self::url::PostgresUrl;
-use self::{connections::Connections, discarded::LowEnd, head::Head};
+use self::{connections::Connections, head::Head};
 use super::{
     Advance, Advanced, Append, Audit, Blocker, Bounds, Consumer, ConsumerPage, Effect, Error,
     IdRange, IdRuns, NewSession, Opening, Options, Page, Refusal, Rewound, Skip, Span, Standing,
-    Store, Tail,
+    Store, Tail, discarded::LowEnd,
 };
 use crate::event::{ConsumerKey, EventId, Moment};
 

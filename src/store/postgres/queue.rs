@@ -8,13 +8,13 @@ use sqlx::{
 use super::{
     PostgresStore,
     connections::{WriteTx, commit_failed, is_data_error, unavailable},
-    discarded::{LowEnd, Seen},
 };
 use crate::{
     event::{Event, EventId, EventType, Fault, Moment, NewEvent, Want},
     limits,
     store::{
         Append, Bounds, Error, IdRuns, Page, Refusal, Span,
+        discarded::{LowEnd, Seen},
         requests::{KnownRequests, Outcomes},
     },
 };

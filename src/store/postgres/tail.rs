@@ -243,12 +243,14 @@ impl PostgresTail {
             return Ok(Proof {
                 frontier: head,
                 head,
+                more: false,
             });
         }
         self.sample(last_value, known).await?;
         Ok(Proof {
             frontier: EventId::stored(self.proven).max(known.min(head)),
             head,
+            more: false,
         })
     }
 

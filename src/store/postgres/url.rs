@@ -51,7 +51,9 @@ impl PostgresUrl {
         })
     }
 
-    pub(super) fn connect_options(&self) -> PgConnectOptions {
+    /// What the driver needs to connect there.
+    #[must_use]
+    pub fn connect_options(&self) -> PgConnectOptions {
         (*self.parsed).clone()
     }
 }

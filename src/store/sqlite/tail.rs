@@ -86,6 +86,7 @@ impl Tail for SqliteTail {
         Ok(Proof {
             frontier: head,
             head,
+            more: false,
         })
     }
 

@@ -198,6 +198,11 @@ impl Cluster {
         }
     }
 
+    /// Where its socket is.
+    pub fn directory(&self) -> PathBuf {
+        self.dir.clone()
+    }
+
     fn url(&self, database: &str) -> String {
         format!(
             "postgres://postgres@localhost/{database}?host={}",

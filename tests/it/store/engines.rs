@@ -6,13 +6,14 @@ use futoin_eventstream::{
     event::{Component, ConsumerKey, EventData, EventId, EventType, NewEvent, User, Want},
     store::{
         Append, IdRuns, Names, Options, Page, Refusal, Span, Store,
+        mysql::{Galera, MysqlOptions, MysqlStore, MysqlUrl},
         postgres::{PostgresOptions, PostgresStore, PostgresUrl},
         sqlite::{SqliteOptions, SqliteStore, Synchronous},
     },
 };
 use tempfile::TempDir;
 
-use crate::postgres::Cluster;
+use crate::{mysql, postgres::Cluster};
 
 /// Sessions outlast the test.
 pub const LONG: Duration = Duration::from_hours(1);
@@ -52,14 +53,40 @@ pub async fn sqlite(session_lapse: Duration) -> Opened {
 pub async fn postgres(session_lapse: Duration) -> Opened {
     let database = Cluster::shared().database().await;
     let options = PostgresOptions {
-        url: PostgresUrl::parse(&database.url).expect("a URL"),
+        common: common(session_lapse),
+        ..postgres_options(&database.url)
+    };
+    let store = PostgresStore::open(options).await.expect("opened");
+    Opened {
+        store: Arc::new(store),
+        _dir: None,
+    }
+}
+
+/// A store at this URL.
+pub fn postgres_options(url: &str) -> PostgresOptions {
+    PostgresOptions {
+        url: PostgresUrl::parse(url).expect("a URL"),
         schema: None,
         statement_timeout: Duration::from_secs(10),
         read_connections: 2,
         write_connections: 2,
+        common: common(LONG),
+    }
+}
+
+/// A MariaDB database whose sessions lapse after `session_lapse`.
+pub async fn mysql(session_lapse: Duration) -> Opened {
+    let database = mysql::Cluster::shared().database().await;
+    let options = MysqlOptions {
+        url: MysqlUrl::parse(&database.url).expect("a URL"),
+        statement_timeout: Duration::from_secs(10),
+        read_connections: 2,
+        write_connections: 2,
+        galera: Galera::Refuse,
         common: common(session_lapse),
     };
-    let store = PostgresStore::open(options).await.expect("opened");
+    let store = MysqlStore::open(options).await.expect("opened");
     Opened {
         store: Arc::new(store),
         _dir: None,
