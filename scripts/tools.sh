@@ -86,10 +86,13 @@ install_cargo_deny() {
 from_debian git git
 from_debian sqlite3 sqlite3
 from_debian python3 python3
+from_debian openssl openssl
 # Debian keeps the server's programs out of PATH, where the tests look too.
 if ! command -v initdb >/dev/null && ! compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; then
     from_debian pg_ctlcluster postgresql
 fi
+# In /usr/sbin, which is in the PATH of root only.
+[ -x /usr/sbin/pgbouncer ] || from_debian pgbouncer pgbouncer
 # Three nodes of Galera run in one test; its library is beside the server.
 if ! command -v /usr/sbin/mariadbd >/dev/null; then
     from_debian_without_service /usr/sbin/mariadbd mariadb-server

@@ -200,6 +200,21 @@ pub async fn widen(config: &Config) -> Result<Vec<String>, store::Error> {
     }
 }
 
+/// The least that must be granted for the service and for producers, as text
+/// in the words of the engine.
+///
+/// # Errors
+/// When the database cannot be read.
+pub async fn grants(config: &Config) -> anyhow::Result<String> {
+    match &config.db.url {
+        DbUrl::Sqlite(path) => Ok(SqliteStore::grants(path)),
+        DbUrl::Postgres(url) => PostgresStore::grants(postgres_options(config, url))
+            .await
+            .with_context(|| format!("db.url: cannot use {url}")),
+        DbUrl::Mysql(url) => Ok(MysqlStore::grants(&mysql_options(config, url))),
+    }
+}
+
 fn sqlite_options(config: &Config, path: &Path) -> SqliteOptions {
     SqliteOptions {
         path: path.to_owned(),

@@ -11,6 +11,9 @@ use futoin_eventstream::{app, cli, config, config::Config, soak, telemetry};
 /// Flag of `migrate`.
 const WIDEN: &str = "widen";
 
+/// Option of `migrate`.
+const PRINT_GRANTS: &str = "print-grants";
+
 /// Exit code of a configuration that cannot be used.
 const USAGE: u8 = 2;
 
@@ -41,6 +44,12 @@ fn program() -> Command {
         .clone()
         .name("migrate")
         .about("Make or adopt the tables, and end")
+        .arg(
+            Arg::new(PRINT_GRANTS)
+                .long(PRINT_GRANTS)
+                .action(ArgAction::SetTrue)
+                .help("Print the least that roles must be granted, and change nothing"),
+        )
         .arg(Arg::new(WIDEN).long(WIDEN).action(ArgAction::SetTrue).help(
             "MySQL, MariaDB: also make adopted columns take all of Unicode, data of any \
                      size and names by letter case; rewrites the tables, writers wait",
@@ -85,6 +94,12 @@ async fn migrate(matches: &ArgMatches) -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
+    if matches.get_flag(PRINT_GRANTS) {
+        return match app::grants(&config).await {
+            Ok(text) => say(&text),
+            Err(error) => complain(&format!("{error:#}"), 1),
+        };
+    }
     let applied = async {
         let mut done: Vec<String> = Vec::new();
         if matches.get_flag(WIDEN) {

@@ -52,7 +52,7 @@ enum Action {
         /// Say that you know that events are lost
         #[arg(long, required = true)]
         i_accept_loss: bool,
-        /// Why, for the log and the table evt_skips
+        /// Why, for the log and for whoever looks later
         #[arg(
             long,
             value_name = "TEXT",

@@ -130,7 +130,7 @@ pub const OPTIONS: &[Opt] = &[
         "db-write-connections",
         "4",
         "COUNT",
-        "Connections to a server that write; SQLite has one",
+        "Connections to a server that write, on PostgreSQL beside the one that adds; SQLite has one",
     ),
     opt(
         "db.statement_timeout",

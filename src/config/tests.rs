@@ -179,6 +179,20 @@ fn intervals_must_fit_each_other() {
 }
 
 #[test]
+fn sentinel_and_its_policy_can_be_chosen() {
+    let config = start().load().unwrap();
+    assert_eq!(config.stream.late_policy, LatePolicy::Alarm);
+    assert_eq!(config.stream.sentinel_interval, Duration::from_secs(10));
+    let config = start()
+        .flags(&["--stream-late-policy", "rewind"])
+        .load()
+        .unwrap();
+    assert_eq!(config.stream.late_policy, LatePolicy::Rewind);
+    let faults = start().flags(&["--stream-late-policy", "x"]).faults();
+    assert!(faults.contains("is not one of alarm, rewind"), "{faults}");
+}
+
+#[test]
 fn file_that_cannot_be_used_is_named() {
     let faults = start().flags(&["--config", FILE]).faults();
     assert!(

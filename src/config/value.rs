@@ -107,9 +107,7 @@ pub(super) fn db_url(text: &str) -> Read<DbUrl> {
     match scheme {
         "sqlite" => sqlite_path(rest).map(DbUrl::Sqlite),
         // What is wrong inside is not told: it may hold the password.
-        "postgres" | "postgresql" => PostgresUrl::parse(text)
-            .map(DbUrl::Postgres)
-            .ok_or_else(|| "is not a URL like postgres://USER@HOST:PORT/DATABASE".to_owned()),
+        "postgres" | "postgresql" => PostgresUrl::parse(text).map(DbUrl::Postgres),
         "mysql" | "mariadb" => MysqlUrl::parse(text)
             .map(DbUrl::Mysql)
             .map_err(str::to_owned),

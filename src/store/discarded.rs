@@ -8,6 +8,8 @@
 //! a row that was seen before is still there. A discarder deletes from the low
 //! end and not beyond the slowest position; when the remembered row above that
 //! position is gone, somebody did, and everything below the lowest row is doubted.
+//! That row is saved with the positions, so that deletes are noticed which happen
+//! while no service runs.
 
 use crate::event::EventId;
 

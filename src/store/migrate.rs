@@ -7,7 +7,7 @@
 /// One step of the schema.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Step {
-    /// 1, 2, 3 …, the same in every engine.
+    /// 1, 2, 3 …, the same in every engine; one that has no need leaves it out.
     pub version: i64,
     /// What it does.
     pub name: &'static str,
@@ -51,6 +51,11 @@ pub(super) const POSTGRES: &[Step] = &[
         name: "skips_and_late_ids",
         sql: include_str!("../../migrations/active/postgres/0003_skips_and_late_ids.sql"),
     },
+    Step {
+        version: 4,
+        name: "witness",
+        sql: include_str!("../../migrations/active/postgres/0004_witness.sql"),
+    },
 ];
 
 /// The active database's steps for MySQL and MariaDB.
@@ -69,5 +74,10 @@ pub(super) const MYSQL: &[Step] = &[
         version: 3,
         name: "skips_and_late_ids",
         sql: include_str!("../../migrations/active/mysql/0003_skips_and_late_ids.sql"),
+    },
+    Step {
+        version: 4,
+        name: "witness",
+        sql: include_str!("../../migrations/active/mysql/0004_witness.sql"),
     },
 ];

@@ -183,7 +183,7 @@ impl EventStream {
         Ok(Status {
             frontier: engine.hub.tip().frontier,
             slowest: slowest.cloned(),
-            problem: self.problem(&bounds, !stopped.is_empty()),
+            problem: self.problem(bounds.head, !stopped.is_empty()).await?,
             held: engine.tailer.held(),
             stopped,
             bounds,
@@ -196,12 +196,13 @@ impl EventStream {
     }
 
     /// What is wrong with the stream as a whole.
-    fn problem(&self, bounds: &Bounds, anybody_stopped: bool) -> Option<String> {
+    async fn problem(&self, head: EventId, anybody_stopped: bool) -> Result<Option<String>, Error> {
         let engine = &self.engine;
-        let restore = engine.tailer.problem(bounds.head, anybody_stopped);
-        let late = engine.sentinel.problem(bounds.discarded_to);
+        let restore = engine.tailer.problem(head, anybody_stopped);
+        let late = engine.sentinel.problem().await;
+        let late = late.map_err(|error| engine.tailer.failed(error))?;
         let problems: Vec<String> = restore.into_iter().chain(late).collect();
-        (!problems.is_empty()).then(|| problems.join("; "))
+        Ok((!problems.is_empty()).then(|| problems.join("; ")))
     }
 
     /// Sets the gauges that are only worth computing when somebody looks.

@@ -141,11 +141,20 @@ impl Sentinel {
         self.state().dead.len()
     }
 
-    /// What an operator should know, until the late events are discarded.
-    pub(super) fn problem(&self, discarded_to: EventId) -> Option<String> {
-        let mut state = self.state();
-        state.problem.take_if(|(id, _)| *id <= discarded_to);
-        state.problem.as_ref().map(|(_, text)| text.clone())
+    /// What an operator should know, while the late event is there.
+    pub(super) async fn problem(&self) -> Result<Option<String>, store::Error> {
+        let Some((id, text)) = self.state().problem.clone() else {
+            return Ok(None);
+        };
+        let range = IdRange {
+            first: id,
+            last: id,
+        };
+        if self.store.appeared(&[range], 1).await?.is_empty() {
+            self.state().problem.take_if(|(late, _)| *late == id);
+            return Ok(None);
+        }
+        Ok(Some(text))
     }
 
     /// The task.
@@ -260,8 +269,17 @@ impl Sentinel {
         }
         // A place from which events are missing would stop its consumer.
         let kept = self.store.bounds().await?.discarded_to;
-        let late: Vec<EventId> = pending.iter().copied().filter(|id| *id > kept).collect();
-        let rewound = self.store.rewind(&late).await?;
+        let (late, below): (Vec<EventId>, Vec<EventId>) =
+            pending.iter().partition(|id| **id > kept);
+        if !below.is_empty() {
+            tracing::error!(ids = named(&below), discarded_to = %kept,
+                "late events lie below what was discarded: nobody can be moved back to them");
+        }
+        let rewound = if late.is_empty() {
+            Vec::new()
+        } else {
+            self.store.rewind(&late).await?
+        };
         self.state().pending.retain(|id| !pending.contains(id));
         self.hub.distrust();
         metrics::counter!(telemetry::CONSUMERS_REWOUND).increment(rewound.len() as u64);

@@ -321,10 +321,11 @@ impl Tailer {
         self.handle
             .state
             .send_if_modified(|old| std::mem::replace(old, state) != state);
+        let notice = (!failed).then(|| self.note_stall()).flatten();
         self.handle.proven.send_replace(Proven { ticket, failed });
         self.sentinel.stir();
-        if !failed {
-            self.note_stall().await;
+        if let Some(notice) = notice {
+            self.say(notice).await;
         }
         if !failed && self.last_save.elapsed() > SAVE_INTERVAL {
             self.save_frontier().await;
@@ -463,27 +464,26 @@ impl Tailer {
         known
     }
 
-    /// Says who keeps the frontier waiting, and that it goes on.
-    async fn note_stall(&mut self) {
+    /// Notes whether the frontier waits, before whoever asked is answered.
+    fn note_stall(&mut self) -> Option<Notice> {
         let tip = self.hub.tip();
         let waits_for = (tip.frontier < tip.head).then(|| tip.frontier.next());
         let notice = self.stall.note(Instant::now(), waits_for);
-        *self
-            .handle
-            .held
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = self.stall.held();
+        let held = &self.handle.held;
+        *held.lock().unwrap_or_else(PoisonError::into_inner) = self.stall.held();
+        notice
+    }
+
+    /// Says who keeps the frontier waiting, and that it goes on. (`&mut`, for a
+    /// tail cannot be shared.)
+    async fn say(&mut self, notice: Notice) {
         match notice {
-            Some(Notice::GoesOn(id, after)) => {
-                tracing::info!(%id, ?after, "the frontier goes on");
-            }
-            Some(Notice::Waits(id, waited)) if self.following => {
-                match self.store.blockers().await {
-                    Ok(blockers) => stall::warn(id, waited, &blockers),
-                    Err(error) => drop(self.handle.failed(error)),
-                }
-            }
-            _ => {}
+            Notice::GoesOn(id, after) => tracing::info!(%id, ?after, "the frontier goes on"),
+            Notice::Waits(id, waited) if self.following => match self.store.blockers().await {
+                Ok(blockers) => stall::warn(id, waited, &blockers),
+                Err(error) => drop(self.handle.failed(error)),
+            },
+            Notice::Waits(..) => {}
         }
     }
 

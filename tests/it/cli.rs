@@ -274,6 +274,27 @@ async fn state_and_health_are_shown() {
 }
 
 #[tokio::test]
+async fn frontier_is_skipped_only_where_it_waits_and_loss_is_accepted() {
+    let server = Server::start().await;
+    done(&server, &["add", "KIND", "1"]).await;
+    let unsaid = fails(&server, 2, &["frontier", "skip", "--to", "1"]).await;
+    assert!(unsaid.contains("--i-accept-loss"), "{unsaid}");
+    let args = ["frontier", "skip", "--i-accept-loss"];
+    fails(&server, 2, &args).await;
+    fails(&server, 2, &[&args[..], &["--to", "x"]].concat()).await;
+    // On SQLite nothing waits, whatever the ID is.
+    for to in ["1", "2"] {
+        let refused = fails(&server, 1, &[&args[..], &["--to", to]].concat()).await;
+        assert!(
+            refused.contains("to: ") && refused.contains("nothing holds the frontier back"),
+            "{refused}"
+        );
+    }
+    let far = fails(&server, 1, &[&args[..], &["--to", "0"]].concat()).await;
+    assert!(far.contains("must be 1 to"), "{far}");
+}
+
+#[tokio::test]
 async fn tail_observes_without_a_trace() {
     let server = Server::start().await;
     for n in 1..=3 {

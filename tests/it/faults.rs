@@ -34,7 +34,7 @@ fn effect(status: &Status) -> String {
 }
 
 /// `UNAVAILABLE` because of the database, with all that a caller needs.
-fn assert_database_away(status: &Status) {
+pub fn assert_database_away(status: &Status) {
     assert_eq!(status.code(), Code::Unavailable, "{status:?}");
     assert_eq!(reason(status), "DATABASE_UNAVAILABLE");
     assert!(["none", "unknown"].contains(&effect(status).as_str()));

@@ -15,6 +15,7 @@ mod cli;
 mod crash;
 mod faults;
 mod input;
+mod late_ids;
 mod ledger;
 mod lifecycle;
 mod load;

@@ -4,14 +4,19 @@
 mod cases;
 mod cluster;
 mod contract;
+mod failover;
 mod gate;
 mod load;
 mod mutants;
+mod pooler;
+mod privileges;
 mod replicas;
 mod restarts;
 mod sentinel;
 mod skip;
 mod stage;
 mod text;
+mod tls;
+mod troubles;
 
 pub use cluster::{Cluster, Database};

@@ -127,8 +127,8 @@ async fn nothing_is_lost_on_mysql(database: &mysql::Database) {
         UNION ALL SELECT ROUTINE_NAME FROM information_schema.ROUTINES
             WHERE ROUTINE_SCHEMA = DATABASE()";
     let mut session = database.session().await;
-    let left = sqlx::query(sql).fetch_all(&mut session).await;
-    assert_eq!(left.expect("read").len(), 0);
+    let left = sqlx::query(sql).fetch_all(&mut session);
+    assert_eq!(left.await.expect("read").len(), 0);
 }
 
 #[tokio::test]

@@ -43,7 +43,7 @@ const KEEPER: &str = r#"
     $as "$(command -v initdb)" --auth=trust --username=postgres --encoding=UTF8 \
         --locale=C.UTF-8 --pgdata="$dir/data" >initdb.log 2>&1 || { cat initdb.log >&2; exit 1; }
     $as "$(command -v pg_ctl)" --pgdata="$dir/data" --log="$dir/data/log" -w \
-        -o "-c listen_addresses='' -k $dir" start >&2
+        -o "-c listen_addresses='' -k $dir" start >/dev/null
     echo "$dir"
     head -n 1 data/postmaster.pid
     postgres --version
@@ -52,8 +52,9 @@ const KEEPER: &str = r#"
     rm -rf "$dir"
 "#;
 
-/// `max_connections` is 100 by default; the service has some of them.
-const WRITERS: usize = 80;
+/// `max_connections` is 100 by default: the service has some of them, and those of
+/// the measurement before may still be closing.
+const WRITERS: usize = 64;
 
 /// A running server.
 pub(super) struct Cluster {
@@ -72,7 +73,6 @@ impl Cluster {
             .arg(dir)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
             .spawn()?;
         let output = keeper.stdout.take().context("stdout is piped")?;
         let mut lines = BufReader::new(output).lines();

@@ -8,7 +8,7 @@ CREATE TABLE IF NOT EXISTS evt_skips (
     skip_to BIGINT NOT NULL,
     -- Where it stood.
     skip_from BIGINT NOT NULL,
-    who TEXT NOT NULL,
+    who VARCHAR(64) NOT NULL,
     made DATETIME NOT NULL,
     reason TEXT NOT NULL,
     PRIMARY KEY (stream, skip_to)

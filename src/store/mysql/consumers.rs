@@ -22,17 +22,18 @@ use crate::{
     store::{Advance, Advanced, Audit, Consumer, ConsumerPage, Error},
 };
 
-/// Columns of a consumer; the stream three times, then the lapse of sessions in ms.
+/// Columns of a consumer; the stream twice, the lapse of sessions in ms, and the
+/// stream once more.
 const COLUMNS: &str = "SELECT c.ident, CAST(c.last_evt_id AS SIGNED) AS reached, c.epoch,
         TIMESTAMPDIFF(SECOND, '1970-01-01', c.reg_time) * 1000 AS reg_millis,
         TIMESTAMPDIFF(SECOND, '1970-01-01', c.last_time) * 1000 AS last_millis,
         (SELECT s.reason FROM evt_stopped s WHERE s.stream = ? AND s.ident = c.ident) AS stopped,
-        COALESCE((SELECT r.epoch FROM evt_rewinds r WHERE r.stream = ?), 0) AS rewound,
         (SELECT s.label FROM evt_sessions s
          JOIN evt_replicas r ON r.stream = s.stream AND r.replica = s.replica
          WHERE s.stream = ? AND s.ident = c.ident AND s.epoch = c.epoch
             AND r.beat > CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED) - ?) AS label,
-        CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED) AS now_millis
+        CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED) AS now_millis,
+        COALESCE((SELECT epoch FROM evt_rewinds r WHERE r.stream = ?), 0) AS rewound
     FROM evt_consumers c ";
 
 /// A consumer's row under our lock.
@@ -64,8 +65,8 @@ impl MysqlStore {
         let row = sqlx::query(self.sql2(COLUMNS, ONE))
             .bind(self.stream())
             .bind(self.stream())
-            .bind(self.stream())
             .bind(self.lapse_millis())
+            .bind(self.stream())
             .bind(key.ident())
             .fetch_optional(&mut *connection)
             .await?;
@@ -127,8 +128,8 @@ impl MysqlStore {
             let rows = sqlx::query(self.sql2(COLUMNS, MANY))
                 .bind(self.stream())
                 .bind(self.stream())
-                .bind(self.stream())
                 .bind(self.lapse_millis())
+                .bind(self.stream())
                 .bind(after.into_bytes())
                 .bind(own.len() as u64)
                 .bind(&own)
@@ -222,6 +223,7 @@ impl MysqlStore {
                 .bind(key.ident())
                 .execute(&mut *tx)
                 .await?;
+            self.note_witness(tx).await?;
         }
         if let Some(row) = self.consumer_row(tx, key).await? {
             return Ok(Some((row, duplicate.is_none())));
@@ -277,6 +279,7 @@ impl MysqlStore {
             self.forget_session(&mut tx, key).await?;
             self.lift_stop(&mut tx, key).await?;
             self.note_rewind(&mut tx, epoch).await?;
+            self.note_witness(&mut tx).await?;
             let sought = self.consumer_row(&mut tx, key).await?;
             Ok((tx, sought))
         })
@@ -296,6 +299,7 @@ impl MysqlStore {
                 .map(|one| decide(&mut rows, &stopped, one))
                 .collect();
             self.write_positions(&mut tx, &rows).await?;
+            self.note_witness(&mut tx).await?;
             Ok((tx, outcomes))
         })
         .await
@@ -413,7 +417,8 @@ impl MysqlStore {
             FROM evt_consumers c WHERE c.last_evt_id > ? ORDER BY c.ident
             ON DUPLICATE KEY UPDATE reason = evt_stopped.reason";
         const LOWER: &str = "UPDATE evt_stream
-            SET frontier = LEAST(frontier, ?), discarded_to = LEAST(discarded_to, ?)
+            SET frontier = LEAST(frontier, ?), discarded_to = LEAST(discarded_to, ?),
+                witness = 0
             WHERE stream = ?";
         const STOPPED: &str = "SELECT ident FROM evt_stopped WHERE stream = ? ORDER BY ident";
         let saved: Option<i64> = sqlx::query_scalar(FRONTIER)
@@ -523,8 +528,8 @@ fn consumer(row: &MySqlRow) -> Option<Consumer> {
         last_time: moment("last_millis"),
         session: label.map(|label| Label::parse(label).unwrap_or_default()),
         stopped: row.get("stopped"),
-        rewound: row.get("rewound"),
         oldest_missing: None,
         now: Moment::from_unix_millis(row.get("now_millis")),
+        rewound: row.get("rewound"),
     })
 }

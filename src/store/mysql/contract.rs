@@ -95,50 +95,9 @@ impl MysqlStore {
             keys,
         })
     }
-
-    /// Statements that do nothing but need what the service needs; a server that
-    /// only reads refuses them too.
-    async fn check_privileges(&self) -> Result<(), Error> {
-        const PROBES: [(&str, &str); 4] = [
-            ("SELECT", "SELECT id FROM evt_queue WHERE FALSE"),
-            (
-                "INSERT",
-                "INSERT INTO evt_queue (type, data, ts)
-                 SELECT 'NONE', '0', UTC_TIMESTAMP() FROM DUAL WHERE FALSE",
-            ),
-            (
-                "UPDATE",
-                "UPDATE evt_consumers SET last_evt_id = last_evt_id WHERE FALSE",
-            ),
-            ("DELETE", "DELETE FROM evt_consumers WHERE FALSE"),
-        ];
-        const DENIED: [u16; 4] = [1044, 1142, 1143, 1227];
-        const READ_ONLY: [u16; 2] = [1290, 1836];
-        let mut connection = self.connections.write().await?;
-        for (privilege, probe) in PROBES {
-            let Err(error) = sqlx::query(self.sql(probe)).execute(&mut *connection).await else {
-                continue;
-            };
-            let names = &self.options.common.names;
-            let table = if probe.contains("evt_queue") {
-                &names.queue
-            } else {
-                &names.consumers
-            };
-            return Err(match number(&error) {
-                Some(number) if DENIED.contains(&number) => Error::Contract(format!(
-                    "the user may not {privilege} in table {table}; run GRANT {privilege} ON \
-                     {table} TO it ({error})"
-                )),
-                Some(number) if READ_ONLY.contains(&number) => Error::Contract(READS_ONLY.into()),
-                _ => unavailable(&error),
-            });
-        }
-        Ok(())
-    }
 }
 
-const READS_ONLY: &str = "the server is read-only, as replicas are: events would be lost, because \
+pub(super) const READS_ONLY: &str = "the server is read-only, as replicas are: events would be lost, because \
      there ids do not appear in the order of their transactions; point db.url at the primary, or \
      set read_only, super_read_only and innodb_read_only to OFF if this is the primary";
 

@@ -5,6 +5,7 @@ use sqlx::{AssertSqlSafe, MySqlConnection, Row, mysql::MySqlRow};
 use super::{
     MysqlStore,
     errors::{commit_failed, unavailable},
+    tail::condition,
 };
 use crate::{
     event::{ConsumerKey, EventId},
@@ -12,12 +13,9 @@ use crate::{
     store::{Error, IdRange, Rewound, Skip},
 };
 
-/// A consumer's row under our lock.
-struct Locked {
-    ident: String,
-    position: i64,
-    epoch: i64,
-}
+/// Ranges of one statement: few enough for the optimizer to take each from the
+/// primary key.
+const RANGES: usize = 256;
 
 impl MysqlStore {
     pub(super) async fn read_appeared(
@@ -25,32 +23,31 @@ impl MysqlStore {
         ranges: &[IdRange],
         limit: usize,
     ) -> Result<Vec<EventId>, Error> {
-        const APPEARED: &str = "SELECT CAST(id AS SIGNED) FROM evt_queue WHERE ";
-        if ranges.is_empty() {
-            return Ok(Vec::new());
-        }
-        // As constants the ranges are all looked up in the primary key.
-        let inside: Vec<String> = ranges
-            .iter()
-            .map(|range| format!("id BETWEEN {} AND {}", range.first, range.last))
-            .collect();
-        let names = &self.options.common.names;
-        let (head, inside) = (names.apply(APPEARED), inside.join(" OR "));
-        let sql = AssertSqlSafe(format!("{head}{inside} ORDER BY id LIMIT ?"));
+        let queue = &self.options.common.names.queue;
         let mut connection = self.connections.read().await?;
-        let ids: Vec<i64> = sqlx::query_scalar(sql)
-            .bind(limit as u64)
-            .persistent(false)
-            .fetch_all(&mut *connection)
-            .await
-            .map_err(|error| unavailable(&error))?;
-        Ok(ids.into_iter().map(EventId::stored).collect())
+        let mut found = Vec::new();
+        for chunk in ranges.chunks(RANGES) {
+            let missing = limit - found.len();
+            if missing == 0 {
+                break;
+            }
+            let sql = format!(
+                "SELECT CAST(id AS SIGNED) FROM {queue} FORCE INDEX (PRIMARY)
+                 WHERE {} ORDER BY id LIMIT {missing}",
+                condition(chunk)
+            );
+            // Not kept prepared: the text is another one each time.
+            let ids: Vec<i64> = sqlx::query_scalar(AssertSqlSafe(sql))
+                .persistent(false)
+                .fetch_all(&mut *connection)
+                .await
+                .map_err(|error| unavailable(&error))?;
+            found.extend(ids.into_iter().map(EventId::stored));
+        }
+        Ok(found)
     }
 
     pub(super) async fn rewind_consumers(&self, late: &[EventId]) -> Result<Vec<Rewound>, Error> {
-        if late.is_empty() {
-            return Ok(Vec::new());
-        }
         self.transaction(|mut tx| async move {
             let rewound = self.rewind_in(&mut tx, late).await?;
             Ok((tx, rewound))
@@ -65,41 +62,39 @@ impl MysqlStore {
         tx: &mut MySqlConnection,
         late: &[EventId],
     ) -> Result<Vec<Rewound>, sqlx::Error> {
-        const STOPPED: &str = "SELECT ident FROM evt_stopped WHERE stream = ? ORDER BY ident";
+        const LOCK: &str = "SELECT ident, CAST(last_evt_id AS SIGNED) AS reached
+            FROM evt_consumers ORDER BY ident FOR UPDATE";
+        const STOPPED: &str = "SELECT ident FROM evt_stopped WHERE stream = ?";
         // One that the original registered and nobody has used here has no
         // session and no page under way.
-        const REWIND: &str = "UPDATE evt_consumers c
-            SET c.last_evt_id = LEAST(c.last_evt_id, ?), c.epoch = ?
-            WHERE (c.epoch > 0 OR c.last_evt_id > ?) AND NOT EXISTS (
-                SELECT 1 FROM evt_stopped s WHERE s.stream = ? AND s.ident = c.ident)";
-        let mut fenced = self.lock_consumers(tx).await?;
+        const REWIND: &str = "UPDATE evt_consumers
+            SET last_evt_id = LEAST(last_evt_id, ?), epoch = ?
+            WHERE (epoch > 0 OR last_evt_id > ?) AND NOT EXISTS (
+                SELECT 1 FROM evt_stopped s WHERE s.stream = ? AND s.ident = evt_consumers.ident)";
+        let locked = sqlx::query(self.sql(LOCK)).fetch_all(&mut *tx).await?;
         let Some(lowest) = self.note_late(tx, late).await? else {
             return Ok(Vec::new());
         };
-        let to = lowest.previous();
+        let to = EventId::stored(lowest).previous();
         let epoch = self.next_epoch(tx).await?;
         let stopped: Vec<String> = sqlx::query_scalar(STOPPED)
             .bind(self.stream())
             .fetch_all(&mut *tx)
             .await?;
-        fenced.retain(|one| {
-            (one.epoch > 0 || one.position > to.get()) && !stopped.contains(&one.ident)
-        });
-        let written = sqlx::query(self.sql(REWIND))
+        sqlx::query(self.sql(REWIND))
             .bind(to.get())
             .bind(epoch)
             .bind(to.get())
             .bind(self.stream())
             .execute(&mut *tx)
             .await?;
-        if written.rows_affected() != fenced.len() as u64 {
-            // A stop that was set meanwhile: nothing of this is written.
-            return Err(sqlx::Error::RowNotFound);
-        }
         self.note_rewind(tx, epoch).await?;
-        let rewound = |one: &Locked| {
-            let from = EventId::stored(one.position);
-            let key = ConsumerKey::from_ident(&one.ident).filter(|_| from > to)?;
+        self.note_witness(tx).await?;
+        let rewound = |row: &MySqlRow| {
+            let ident: String = row.get("ident");
+            let from = EventId::stored(row.get("reached"));
+            let moved = from > to && !stopped.contains(&ident);
+            let key = ConsumerKey::from_ident(&ident).filter(|_| moved)?;
             Some(Rewound {
                 key,
                 from,
@@ -107,19 +102,7 @@ impl MysqlStore {
                 epoch,
             })
         };
-        Ok(fenced.iter().filter_map(rewound).collect())
-    }
-
-    async fn lock_consumers(&self, tx: &mut MySqlConnection) -> Result<Vec<Locked>, sqlx::Error> {
-        const LOCK: &str = "SELECT ident, CAST(last_evt_id AS SIGNED) AS reached, epoch
-            FROM evt_consumers ORDER BY ident FOR UPDATE";
-        let locked = |row: &MySqlRow| Locked {
-            ident: row.get("ident"),
-            position: row.get("reached"),
-            epoch: row.get("epoch"),
-        };
-        let rows = sqlx::query(self.sql(LOCK)).fetch_all(tx).await?;
-        Ok(rows.iter().map(locked).collect())
+        Ok(locked.iter().filter_map(rewound).collect())
     }
 
     /// The lowest of the ids that were not noted before.
@@ -127,13 +110,18 @@ impl MysqlStore {
         &self,
         tx: &mut MySqlConnection,
         late: &[EventId],
-    ) -> Result<Option<EventId>, sqlx::Error> {
+    ) -> Result<Option<i64>, sqlx::Error> {
+        // Asked for first: what an INSERT that changes nothing counts as differs
+        // between servers and flags of the client.
         const NOTED: &str = "SELECT id FROM evt_late WHERE stream = ? AND id IN (ROWS)";
         const NOTE: &str = "INSERT INTO evt_late (stream, id, seen) VALUES ROWS
-            ON DUPLICATE KEY UPDATE seen = seen";
-        const OLDEST_KEPT: &str = "SELECT id FROM evt_late
-            WHERE stream = ? ORDER BY id DESC LIMIT 1 OFFSET ?";
+            ON DUPLICATE KEY UPDATE seen = evt_late.seen";
+        const LAST_KEPT: &str = "SELECT id FROM evt_late WHERE stream = ?
+            ORDER BY id DESC LIMIT 1 OFFSET ?";
         const FORGET: &str = "DELETE FROM evt_late WHERE stream = ? AND id <= ?";
+        if late.is_empty() {
+            return Ok(None);
+        }
         let mut find = self.query_of(NOTED, "?", late.len()).bind(self.stream());
         let mut note = self.query_of(NOTE, "(?, ?, UTC_TIMESTAMP())", late.len());
         for id in late {
@@ -142,18 +130,18 @@ impl MysqlStore {
         }
         let rows = find.fetch_all(&mut *tx).await?;
         let noted: Vec<i64> = rows.iter().map(|row| row.get("id")).collect();
-        let fresh = late.iter().filter(|id| !noted.contains(&id.get()));
-        let lowest = fresh.min().copied();
+        let fresh = late.iter().map(|id| id.get());
+        let lowest = fresh.filter(|id| !noted.contains(id)).min();
         note.execute(&mut *tx).await?;
-        let last_out: Option<i64> = sqlx::query_scalar(OLDEST_KEPT)
+        let beyond: Option<i64> = sqlx::query_scalar(LAST_KEPT)
             .bind(self.stream())
             .bind(limits::KEPT_LATE_IDS)
             .fetch_optional(&mut *tx)
             .await?;
-        if let Some(last_out) = last_out {
+        if let Some(id) = beyond {
             sqlx::query(FORGET)
                 .bind(self.stream())
-                .bind(last_out)
+                .bind(id)
                 .execute(tx)
                 .await?;
         }
@@ -167,9 +155,10 @@ impl MysqlStore {
         epoch: i64,
     ) -> Result<(), sqlx::Error> {
         const NOTE: &str = "INSERT INTO evt_rewinds (stream, epoch) VALUES (?, ?)
-            ON DUPLICATE KEY UPDATE epoch = VALUES(epoch)";
+            ON DUPLICATE KEY UPDATE epoch = ?";
         sqlx::query(NOTE)
             .bind(self.stream())
+            .bind(epoch)
             .bind(epoch)
             .execute(tx)
             .await?;
@@ -194,9 +183,66 @@ impl MysqlStore {
         Ok(())
     }
 
+    /// Saves the lowest row above the slowest position, which must not vanish
+    /// (see `discarded`). One that did vanish is kept until that was concluded.
+    pub(super) async fn note_witness(&self, tx: &mut MySqlConnection) -> Result<(), sqlx::Error> {
+        const SAVED: &str = "SELECT witness, discarded_to,
+                (SELECT CAST(last_evt_id AS SIGNED) FROM evt_consumers
+                 WHERE last_evt_id > 0 OR epoch > 0 ORDER BY last_evt_id LIMIT 1) AS slowest
+            FROM evt_stream WHERE stream = ?";
+        const NEXT: &str = "SELECT CAST(id AS SIGNED) FROM evt_queue WHERE id > ?
+            ORDER BY id LIMIT 1";
+        const THERE: &str = "SELECT CAST(id AS SIGNED) FROM evt_queue WHERE id = ?";
+        const NOTE: &str = "UPDATE evt_stream SET witness = ? WHERE stream = ?";
+        let saved = sqlx::query(self.sql(SAVED))
+            .bind(self.stream())
+            .fetch_optional(&mut *tx)
+            .await?;
+        let Some(saved) = saved else { return Ok(()) };
+        let Some(slowest) = saved.get::<Option<i64>, _>("slowest") else {
+            return Ok(());
+        };
+        let witness: i64 = saved.get("witness");
+        let next: Option<i64> = sqlx::query_scalar(self.sql(NEXT))
+            .bind(slowest)
+            .fetch_optional(&mut *tx)
+            .await?;
+        let Some(next) = next.filter(|next| *next != witness) else {
+            return Ok(());
+        };
+        if witness > slowest.max(saved.get("discarded_to")) {
+            let there: Option<i64> = sqlx::query_scalar(self.sql(THERE))
+                .bind(witness)
+                .fetch_optional(&mut *tx)
+                .await?;
+            if there.is_none() {
+                return Ok(());
+            }
+        }
+        sqlx::query(NOTE)
+            .bind(next)
+            .bind(self.stream())
+            .execute(tx)
+            .await?;
+        Ok(())
+    }
+
+    /// What [`Self::note_witness`] saved before this process.
+    pub(super) async fn saved_witness(&self) -> Result<i64, Error> {
+        const WITNESS: &str = "SELECT witness FROM evt_stream WHERE stream = ?";
+        let mut connection = self.connections.read().await?;
+        let saved = sqlx::query_scalar(WITNESS)
+            .bind(self.stream())
+            .fetch_optional(&mut *connection)
+            .await;
+        Ok(saved.map_err(|error| unavailable(&error))?.unwrap_or(0))
+    }
+
     pub(super) async fn insert_skip(&self, skip: &Skip) -> Result<(), Error> {
-        const INSERT: &str = "INSERT INTO evt_skips (stream, skip_to, skip_from, who, made, reason)
-            VALUES (?, ?, ?, ?, UTC_TIMESTAMP(), ?) ON DUPLICATE KEY UPDATE skip_to = skip_to";
+        const INSERT: &str = "INSERT INTO evt_skips
+                (stream, skip_to, skip_from, who, made, reason)
+            VALUES (?, ?, ?, ?, UTC_TIMESTAMP(), ?)
+            ON DUPLICATE KEY UPDATE reason = evt_skips.reason";
         let mut connection = self.connections.write().await?;
         sqlx::query(INSERT)
             .bind(self.stream())

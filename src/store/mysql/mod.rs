@@ -14,6 +14,7 @@ mod consumers;
 mod contract;
 mod errors;
 mod galera;
+mod grants;
 mod late;
 mod prober;
 mod queue;
@@ -42,7 +43,7 @@ use self::{
     errors::{commit_failed, is_deadlock, unavailable},
     queue::CAUTIOUS_SIZE,
 };
-pub use self::{galera::Galera, schema::grants, url::MysqlUrl};
+pub use self::{galera::Galera, url::MysqlUrl};
 use super::{
     Advance, Advanced, Append, Audit, Blocker, Bounds, Consumer, ConsumerPage, Effect, Error,
     IdRange, IdRuns, NewSession, Opening, Options, Page, Refusal, Rewound, Skip, Span, Standing,
@@ -83,6 +84,7 @@ struct Shared {
     settled: i64,
     /// Bytes of one of the events that were read last.
     typical_size: usize,
+    blockers: blockers::Told,
 }
 
 impl Default for Shared {
@@ -91,6 +93,7 @@ impl Default for Shared {
             low_end: LowEnd::default(),
             settled: 0,
             typical_size: CAUTIOUS_SIZE,
+            blockers: None,
         }
     }
 }
@@ -112,7 +115,7 @@ impl MysqlStore {
     /// When the server cannot be reached or is none that can be served.
     pub async fn open(options: MysqlOptions) -> Result<Self, Error> {
         let store = Self::connect(options).await?;
-        store.prepare_schema().await?;
+        store.prepare().await?;
         Ok(store)
     }
 
@@ -148,6 +151,17 @@ impl MysqlStore {
             connections,
             shared: Arc::default(),
         })
+    }
+
+    /// Makes or checks the tables and forgets what was known of them.
+    async fn prepare(&self) -> Result<(), Error> {
+        self.prepare_schema().await?;
+        let witness = self.saved_witness().await?;
+        self.with_shared(|shared| {
+            *shared = Shared::default();
+            shared.low_end.witness = witness;
+        });
+        Ok(())
     }
 
     /// A network that swallows packets must not hold a caller for ever.
@@ -350,9 +364,9 @@ impl Store for MysqlStore {
     }
 
     fn late_causes(&self) -> &'static str {
-        "an INSERT that names its id; a session with an auto_increment_increment or _offset of its \
-         own; rows that another server of a cluster or replication wrote; or ALTER TABLE … \
-         AUTO_INCREMENT to a lower value"
+        "an INSERT that names its id; a session with an auto_increment_increment or \
+         auto_increment_offset of its own; a transaction on another node of a cluster whose only \
+         writer this one was declared to be; or replication into this server"
     }
 
     async fn rewind(&self, late: &[EventId]) -> Result<Vec<Rewound>, Error> {
@@ -370,9 +384,7 @@ impl Store for MysqlStore {
 
     async fn reconnect(&self) -> Result<(), Error> {
         self.connections.reopen().await?;
-        self.prepare_schema().await?;
-        self.with_shared(|shared| *shared = Shared::default());
-        Ok(())
+        self.prepare().await
     }
 
     async fn close(&self) {

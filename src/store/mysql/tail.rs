@@ -438,7 +438,7 @@ fn text(store: &MysqlStore, select: &str, condition: &str) -> SqlStr {
     .into_sql_str()
 }
 
-fn condition(ranges: &[IdRange]) -> String {
+pub(super) fn condition(ranges: &[IdRange]) -> String {
     let range = |range: &IdRange| format!("id BETWEEN {} AND {}", range.first, range.last);
     ranges.iter().map(range).collect::<Vec<_>>().join(" OR ")
 }

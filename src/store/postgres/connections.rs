@@ -1,23 +1,26 @@
 //! Connections to the server, and what its errors mean.
 //!
 //! Every session states what the statements rely on, whatever the server's
-//! defaults are: READ COMMITTED, UTC, bounded statements, plans by index. A
-//! connection that breaks is [`Error::Lost`]: the server may have failed over,
-//! so everything proven is forgotten, its identity is compared and logged.
+//! defaults are: READ COMMITTED, UTC, bounded statements, plans by index; by
+//! SET, because poolers take no startup parameters. A connection that breaks is
+//! [`Error::Lost`]: the server may have failed over, so everything proven is
+//! forgotten. Every new connection must lead to the same server and timeline.
 
 use std::{
+    fmt::Write as _,
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     time::Duration,
 };
 
 use sqlx::{
-    Connection as _, PgConnection, PgPool, Postgres, Row, Transaction,
+    AssertSqlSafe, Connection as _, PgConnection, PgPool, Postgres, Row, Transaction,
     pool::PoolConnection,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use tokio::time::{Instant, timeout};
+use uuid::Uuid;
 
-use super::PostgresOptions;
+use super::{PostgresOptions, pooler};
 use crate::store::{Effect, Error};
 
 /// The pools, replaced as one by a reconnect.
@@ -42,6 +45,8 @@ struct Live {
     write: PgPool,
     read: PgPool,
     identity: Identity,
+    /// Why the pools could not use a connection that they made.
+    unusable: Arc<Mutex<Option<String>>>,
     /// Counts the reconnects.
     generation: u64,
 }
@@ -56,7 +61,7 @@ struct Identity {
 }
 
 /// For one connection, from the name to the end of the handshake.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Waiting for one of our own connections.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -79,6 +84,11 @@ impl Connections {
 
     /// Makes new connections to whatever server answers now.
     pub(super) async fn reopen(&self) -> Result<(), Error> {
+        // Nobody shall find out by a connection that is dead, or that leads to a
+        // server that is primary no more: until there are new ones, calls fail
+        // before anything is sent.
+        self.live().retire();
+        drop(self.spare().take());
         let mut fresh = Live::open(&self.options).await?;
         let identity = fresh.identity.clone();
         let stale = {
@@ -107,14 +117,16 @@ impl Connections {
     }
 
     pub(super) async fn begin(&self) -> Result<WriteTx, Error> {
-        let tx = self.live().write.begin().await;
-        Ok(WriteTx(tx.map_err(|error| unavailable(&error))?))
+        let live = self.live();
+        let tx = live.write.begin().await;
+        Ok(WriteTx(tx.map_err(|error| live.explain(&error))?))
     }
 
     /// A connection for one statement that writes.
     pub(super) async fn write(&self) -> Result<PoolConnection<Postgres>, Error> {
-        let connection = self.live().write.acquire().await;
-        connection.map_err(|error| unavailable(&error))
+        let live = self.live();
+        let connection = live.write.acquire().await;
+        connection.map_err(|error| live.explain(&error))
     }
 
     /// A connection for adding events in one statement.
@@ -125,7 +137,7 @@ impl Connections {
             |spare: &Spare| spare.generation == generation && spare.since.elapsed() < IDLE_TIMEOUT;
         let connection = match spare.filter(usable) {
             Some(spare) => spare.connection,
-            None => self.apart().await?,
+            None => self.apart().await?.0,
         };
         Ok(Writer {
             connections: self,
@@ -136,20 +148,23 @@ impl Connections {
 
     /// A connection for reading.
     pub(super) async fn read(&self) -> Result<PoolConnection<Postgres>, Error> {
-        let connection = self.live().read.acquire().await;
-        connection.map_err(|error| unavailable(&error))
+        let live = self.live();
+        let connection = live.read.acquire().await;
+        connection.map_err(|error| live.explain(&error))
     }
 
-    /// A connection outside the pools, to the same server as theirs.
-    pub(super) async fn apart(&self) -> Result<PgConnection, Error> {
-        let mut connection = connect(&self.options).await?;
-        let identity = Identity::of(&mut connection).await?;
-        if identity == self.live().identity {
-            return Ok(connection);
+    /// A connection outside the pools, to the same server as theirs, and the
+    /// mark of its session.
+    pub(super) async fn apart(&self) -> Result<(PgConnection, String), Error> {
+        let mut connection = connect_with(&self.options.url.connect_options()).await?;
+        let mark = Uuid::new_v4().to_string();
+        state(&mut connection, &self.options, &mark).await?;
+        if Identity::of(&mut connection).await? == self.live().identity {
+            return Ok((connection, mark));
         }
         Err(Error::Lost {
             effect: Effect::None,
-            cause: "another server answers than before".into(),
+            cause: ANOTHER_SERVER.into(),
         })
     }
 
@@ -166,27 +181,48 @@ impl Connections {
 }
 
 impl Live {
-    async fn open(options: &PostgresOptions) -> Result<Self, Error> {
-        let mut first = connect(options).await?;
-        let identity = Identity::of(&mut first).await?;
+    async fn open(options: &Arc<PostgresOptions>) -> Result<Self, Error> {
         // The pools would connect on demand and report a wrong password late.
+        let mut first = pooler::examined(options).await?;
+        state(&mut first, options, "first").await?;
+        let identity = Identity::of(&mut first).await?;
         if let Err(error) = first.close().await {
             tracing::debug!(%error, "closing the first connection");
         }
-        let pool = |connections| {
-            PgPoolOptions::new()
-                .max_connections(connections)
-                .acquire_timeout(QUEUE_TIMEOUT)
-                .idle_timeout(IDLE_TIMEOUT)
-                .test_before_acquire(false)
-                .connect_lazy_with(session(options))
-        };
+        let unusable = Arc::default();
         Ok(Self {
-            write: pool(options.write_connections),
-            read: pool(options.read_connections),
+            write: pool(options, options.write_connections, &identity, &unusable),
+            read: pool(options, options.read_connections, &identity, &unusable),
             identity,
+            unusable,
             generation: 0,
         })
+    }
+
+    /// The pool gives up on connections that it cannot use without saying why.
+    fn explain(&self, error: &sqlx::Error) -> Error {
+        if !matches!(error, sqlx::Error::PoolTimedOut) {
+            return unavailable(error);
+        }
+        let effect = Effect::None;
+        let mut unusable = self.unusable.lock().unwrap_or_else(PoisonError::into_inner);
+        match unusable.take() {
+            Some(cause) => Error::Lost { effect, cause },
+            None => Error::Unavailable {
+                effect,
+                cause: format!(
+                    "no connection was free within {QUEUE_TIMEOUT:?}: the server takes no more \
+                     (max_connections), or all of ours are busy (db.read_connections, \
+                     db.write_connections)"
+                ),
+            },
+        }
+    }
+
+    /// No connection is given out any more; those that are in use go on.
+    fn retire(&self) {
+        drop(self.read.close());
+        drop(self.write.close());
     }
 
     async fn close(&self) {
@@ -195,84 +231,181 @@ impl Live {
     }
 }
 
+fn pool(
+    options: &Arc<PostgresOptions>,
+    connections: u32,
+    identity: &Identity,
+    unusable: &Arc<Mutex<Option<String>>>,
+) -> PgPool {
+    let (options, identity) = (Arc::clone(options), identity.clone());
+    let unusable = Arc::clone(unusable);
+    let url = options.url.connect_options();
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(QUEUE_TIMEOUT)
+        .idle_timeout(IDLE_TIMEOUT)
+        .test_before_acquire(false)
+        .after_connect(move |connection, _| {
+            let (options, identity) = (Arc::clone(&options), identity.clone());
+            let unusable = Arc::clone(&unusable);
+            Box::pin(async move {
+                let outcome = admit(connection, &options, &identity).await;
+                outcome.map_err(|error| {
+                    let cause = error.to_string();
+                    *unusable.lock().unwrap_or_else(PoisonError::into_inner) = Some(cause.clone());
+                    sqlx::Error::Protocol(cause)
+                })
+            })
+        })
+        .connect_lazy_with(url)
+}
+
+/// Makes a new connection one of ours, if it leads to the same server.
+async fn admit(
+    connection: &mut PgConnection,
+    options: &PostgresOptions,
+    identity: &Identity,
+) -> Result<(), Error> {
+    state(connection, options, "pooled").await?;
+    if Identity::of(connection).await? == *identity {
+        return Ok(());
+    }
+    Err(Error::Lost {
+        effect: Effect::None,
+        cause: ANOTHER_SERVER.into(),
+    })
+}
+
+const ANOTHER_SERVER: &str = "another server or timeline answers than before";
+
 impl Identity {
     async fn of(connection: &mut PgConnection) -> Result<Self, Error> {
-        const RECOVERY: &str = "SELECT pg_is_in_recovery()";
         const IDENTITY: &str = "SELECT
             CASE WHEN has_function_privilege('pg_control_system()', 'EXECUTE')
                 THEN (SELECT system_identifier FROM pg_control_system()) END AS system,
-            left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) AS timeline";
-        let standby: bool = sqlx::query_scalar(RECOVERY)
-            .fetch_one(&mut *connection)
+            CASE WHEN pg_is_in_recovery() THEN NULL
+                ELSE left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) END AS timeline,
+            current_setting('transaction_isolation') AS isolation";
+        let row = sqlx::query(IDENTITY)
+            .fetch_one(connection)
             .await
             .map_err(|error| unavailable(&error))?;
-        if standby {
+        let isolation: &str = row.get("isolation");
+        if isolation != "read committed" {
+            return Err(Error::Contract(format!(
+                "the session runs at {isolation} although read committed was asked for: something \
+                 between changes sessions; point db.url at the server itself"
+            )));
+        }
+        let Some(timeline) = row.get("timeline") else {
             return Err(Error::Contract(
                 "the server is a standby: locks of writers cannot be seen there and events would \
                  be lost; point db.url at the primary (target_session_attrs does not help here)"
                     .into(),
             ));
-        }
-        let row = sqlx::query(IDENTITY)
-            .fetch_one(connection)
-            .await
-            .map_err(|error| unavailable(&error))?;
+        };
         Ok(Self {
             system: row.get("system"),
-            timeline: row.get("timeline"),
+            timeline,
         })
     }
 }
 
-async fn connect(options: &PostgresOptions) -> Result<PgConnection, Error> {
-    let session = session(options);
-    match timeout(CONNECT_TIMEOUT, PgConnection::connect_with(&session)).await {
-        Ok(Ok(connection)) => Ok(connection),
-        Ok(Err(error)) => Err(Error::Unavailable {
-            effect: Effect::None,
-            cause: format!("cannot connect: {error}"),
-        }),
-        Err(_elapsed) => Err(Error::Unavailable {
-            effect: Effect::None,
-            cause: format!("cannot connect within {CONNECT_TIMEOUT:?}"),
-        }),
+/// A connection that states nothing yet.
+pub(super) async fn connect_with(options: &PgConnectOptions) -> Result<PgConnection, Error> {
+    let cause = match timeout(CONNECT_TIMEOUT, PgConnection::connect_with(options)).await {
+        Ok(Ok(connection)) => return Ok(connection),
+        Ok(Err(error)) => format!("cannot connect: {error}{}", remedy(&error)),
+        Err(_elapsed) => format!("cannot connect within {CONNECT_TIMEOUT:?}"),
+    };
+    Err(Error::Unavailable {
+        effect: Effect::None,
+        cause,
+    })
+}
+
+/// What to do about a connection that is refused, where it is not plain.
+fn remedy(error: &sqlx::Error) -> &'static str {
+    match sqlstate(error).as_deref() {
+        Some("28P01" | "28000") => {
+            "; user, password and certificate are those of db.url, or PGPASSWORD; \
+             pg_hba.conf must let them in"
+        }
+        Some("53300") => "; raise max_connections of the server, or lower db.read_connections",
+        Some("3D000") => "; create the database first",
+        Some("08P01") if error.to_string().contains("startup parameter: options") => {
+            "; a pooler takes no options, take them out of db.url"
+        }
+        None if is_missing_file(error) => {
+            "; the socket, sslrootcert, sslcert or sslkey of db.url is not there or may not be read"
+        }
+        _ if error.to_string().contains("certificate") => {
+            "; with sslmode=verify-ca or verify-full the server's certificate must come from the \
+             authority in sslrootcert, and with verify-full name the host of db.url"
+        }
+        _ => "",
     }
 }
 
-/// What every session states, whatever the server's defaults are.
-fn session(options: &PostgresOptions) -> PgConnectOptions {
+fn is_missing_file(error: &sqlx::Error) -> bool {
+    use std::io::ErrorKind::{NotFound, PermissionDenied};
+    matches!(error, sqlx::Error::Io(error) if matches!(error.kind(), NotFound | PermissionDenied))
+}
+
+/// States what every statement relies on, whatever the server's defaults are,
+/// and marks the session.
+async fn state(
+    connection: &mut PgConnection,
+    options: &PostgresOptions,
+    mark: &str,
+) -> Result<(), Error> {
+    let sql = AssertSqlSafe(session(options, mark));
+    let stated = sqlx::raw_sql(sql).execute(connection).await;
+    stated.map_err(|error| unavailable(&error))?;
+    Ok(())
+}
+
+/// The statements of [`state`], in one message.
+fn session(options: &PostgresOptions, mark: &str) -> String {
+    let statement_timeout = options.statement_timeout.as_millis().to_string();
+    let idle_transaction = IDLE_TRANSACTION_TIMEOUT.as_millis().to_string();
     let mut settings = vec![
+        (pooler::MARK, mark),
         // A snapshot per statement: the frontier's proof rests on it.
-        ("default_transaction_isolation", "read committed".to_owned()),
-        ("default_transaction_read_only", "off".to_owned()),
-        ("TimeZone", "UTC".to_owned()),
+        ("default_transaction_isolation", "read committed"),
+        ("default_transaction_read_only", "off"),
+        ("TimeZone", "UTC"),
         // Finds dead peers, and keeps idle connections alive in firewalls.
-        ("tcp_keepalives_idle", "30".to_owned()),
-        ("tcp_keepalives_interval", "10".to_owned()),
-        ("tcp_keepalives_count", "3".to_owned()),
-        (
-            "statement_timeout",
-            options.statement_timeout.as_millis().to_string(),
-        ),
-        (
-            "idle_in_transaction_session_timeout",
-            IDLE_TRANSACTION_TIMEOUT.as_millis().to_string(),
-        ),
+        ("tcp_keepalives_idle", "30"),
+        ("tcp_keepalives_interval", "10"),
+        ("tcp_keepalives_count", "3"),
+        ("statement_timeout", &statement_timeout),
+        ("idle_in_transaction_session_timeout", &idle_transaction),
         // Each statement has its index; without statistics the planner would
         // rather sort the whole table when it plans for unknown parameters.
-        ("enable_seqscan", "off".to_owned()),
-        ("enable_bitmapscan", "off".to_owned()),
-        ("enable_hashjoin", "off".to_owned()),
-        ("enable_mergejoin", "off".to_owned()),
-        ("jit", "off".to_owned()),
+        ("enable_seqscan", "off"),
+        ("enable_bitmapscan", "off"),
+        ("enable_hashjoin", "off"),
+        ("enable_mergejoin", "off"),
+        ("jit", "off"),
         // Those plans are the same whatever the parameters, and to make one
         // costs several times what it takes to run it.
-        ("plan_cache_mode", "force_generic_plan".to_owned()),
+        ("plan_cache_mode", "force_generic_plan"),
     ];
     if let Some(schema) = &options.schema {
-        settings.push(("search_path", schema.clone()));
+        settings.push(("search_path", schema));
     }
-    options.url.connect_options().options(settings)
+    let mut sql = String::new();
+    for (name, value) in settings {
+        let _ = write!(sql, "SET {name} = '{value}';");
+    }
+    // Ours may be idle: a pool's spare connection that the server ends would
+    // look like a server that is lost. Unknown before PostgreSQL 14.
+    sql.push_str(
+        "SELECT set_config('idle_session_timeout', '0', false)
+         WHERE current_setting('idle_session_timeout', true) IS NOT NULL",
+    );
+    sql
 }
 
 /// The connection of the writer of events, in use. It is closed unless its
@@ -339,7 +472,7 @@ impl std::ops::DerefMut for WriteTx {
 }
 
 /// The five letters of the server's error.
-fn sqlstate(error: &sqlx::Error) -> Option<String> {
+pub(super) fn sqlstate(error: &sqlx::Error) -> Option<String> {
     Some(error.as_database_error()?.code()?.into_owned())
 }
 
@@ -374,13 +507,20 @@ pub(super) fn commit_failed(error: &sqlx::Error) -> Error {
     let effect = match state.as_deref() {
         Some("40003") => Effect::Unknown,
         Some(state) if !ends_connection(state) => Effect::None,
-        // No connection was had, so nothing was sent.
-        None if matches!(error, sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed) => {
-            Effect::None
-        }
+        None if is_unsent(error) => Effect::None,
         _ => Effect::Unknown,
     };
     classify(error, effect)
+}
+
+/// Whether no connection was had, or it was closed before everything was
+/// written: the end of the message, which makes it count, comes last.
+fn is_unsent(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => true,
+        sqlx::Error::Io(error) => error.kind() == std::io::ErrorKind::BrokenPipe,
+        _ => false,
+    }
 }
 
 /// Connection exceptions, shutdown, crash, start-up, and a server that became
@@ -482,6 +622,11 @@ mod tests {
             (answer("08006"), ("lost", Effect::None), Effect::Unknown),
             (answer("25006"), ("lost", Effect::None), Effect::Unknown),
             (cut(), ("lost", Effect::None), Effect::Unknown),
+            (
+                sqlx::Error::Io(std::io::ErrorKind::BrokenPipe.into()),
+                ("lost", Effect::None),
+                Effect::None,
+            ),
             (
                 sqlx::Error::PoolTimedOut,
                 ("unavailable", Effect::None),

@@ -143,6 +143,7 @@ impl PostgresStore {
                     .execute(&mut *tx)
                     .await?;
             }
+            self.note_witness(&mut tx).await?;
             let row = self.consumer_row(&mut tx, key).await?;
             Ok((row.ok_or(sqlx::Error::RowNotFound)?, created))
         }
@@ -195,6 +196,7 @@ impl PostgresStore {
             self.forget_session(&mut tx, key).await?;
             self.lift_stop(&mut tx, key).await?;
             self.note_rewind(&mut tx, epoch).await?;
+            self.note_witness(&mut tx).await?;
             self.consumer_row(&mut tx, key).await
         }
         .await;
@@ -217,6 +219,9 @@ impl PostgresStore {
                 .map(|one| decide(&mut rows, &stopped, one))
                 .collect();
             self.write_positions(&mut tx, &rows).await?;
+            if moves.is_empty() {
+                self.note_witness(&mut tx).await?;
+            }
             Ok(outcomes)
         }
         .await;
@@ -279,12 +284,31 @@ impl PostgresStore {
         tx: &mut PgConnection,
         rows: &BTreeMap<String, Locked>,
     ) -> Result<(), sqlx::Error> {
-        const ADVANCE: &str = "UPDATE evt_consumers c
-            SET last_evt_id = greatest(c.last_evt_id, m.target),
-                last_time = timezone('UTC', now())
-            FROM unnest($2::text[], $3::bigint[], $4::bigint[]) AS m (ident, target, epoch)
-            WHERE c.ident = m.ident AND c.epoch = m.epoch AND c.last_evt_id <= m.target
-                AND NOT EXISTS (SELECT FROM evt_stopped s WHERE s.stream = $1 AND s.ident = c.ident)";
+        // The witness follows the slowest position in the same statement; see
+        // `note_witness`, which reads what is stored.
+        const ADVANCE: &str = "WITH moves AS MATERIALIZED (
+                SELECT * FROM unnest($2::text[], $3::bigint[], $4::bigint[]) AS m (ident, target, epoch)),
+            moved AS (
+                UPDATE evt_consumers c
+                SET last_evt_id = greatest(c.last_evt_id, m.target),
+                    last_time = timezone('UTC', now())
+                FROM moves m
+                WHERE c.ident = m.ident AND c.epoch = m.epoch AND c.last_evt_id <= m.target
+                    AND NOT EXISTS (SELECT FROM evt_stopped s
+                        WHERE s.stream = $1 AND s.ident = c.ident)
+                RETURNING 1),
+            low AS (SELECT least((SELECT min(target) FROM moves), (
+                SELECT last_evt_id FROM evt_consumers
+                WHERE (last_evt_id > 0 OR epoch > 0) AND ident <> ALL ($2)
+                ORDER BY last_evt_id LIMIT 1)) AS slowest),
+            noted AS (
+                UPDATE evt_stream s SET witness = next.id
+                FROM (SELECT slowest, (SELECT id FROM evt_queue WHERE id > slowest
+                    ORDER BY id LIMIT 1) AS id FROM low) AS next
+                WHERE s.stream = $1 AND s.witness < next.id
+                    AND (s.witness <= greatest(next.slowest, s.discarded_to)
+                        OR EXISTS (SELECT FROM evt_queue q WHERE q.id = s.witness)))
+            SELECT count(*) FROM moved";
         let moved = rows
             .iter()
             .filter_map(|(ident, row)| Some((ident.as_str(), row.target?, row.epoch)));
@@ -297,20 +321,49 @@ impl PostgresStore {
         if idents.is_empty() {
             return Ok(());
         }
-        let expected = idents.len() as u64;
-        let written = sqlx::query(self.sql(ADVANCE))
+        let expected = idents.len();
+        let written: i64 = sqlx::query_scalar(self.sql(ADVANCE))
             .bind(self.stream())
             .bind(idents)
             .bind(targets)
             .bind(epochs)
-            .execute(tx)
+            .fetch_one(tx)
             .await?;
-        if written.rows_affected() == expected {
+        if usize::try_from(written) == Ok(expected) {
             Ok(())
         } else {
             // A stop that was set meanwhile: nothing of this batch is written.
             Err(sqlx::Error::RowNotFound)
         }
+    }
+
+    /// Saves the lowest row above the slowest position, which must not vanish
+    /// (see `discarded`). One that did vanish is kept until that was concluded.
+    pub(super) async fn note_witness(&self, tx: &mut PgConnection) -> Result<(), sqlx::Error> {
+        const NOTE: &str = "UPDATE evt_stream s SET witness = next.id
+            FROM (SELECT slowest, (SELECT id FROM evt_queue WHERE id > slowest
+                    ORDER BY id LIMIT 1) AS id
+                FROM (SELECT last_evt_id AS slowest FROM evt_consumers
+                    WHERE last_evt_id > 0 OR epoch > 0 ORDER BY last_evt_id LIMIT 1) AS low) AS next
+            WHERE s.stream = $1 AND s.witness <> next.id
+                AND (s.witness <= greatest(next.slowest, s.discarded_to)
+                    OR EXISTS (SELECT FROM evt_queue q WHERE q.id = s.witness))";
+        sqlx::query(self.sql(NOTE))
+            .bind(self.stream())
+            .execute(tx)
+            .await?;
+        Ok(())
+    }
+
+    /// What [`Self::note_witness`] saved before this process.
+    pub(super) async fn saved_witness(&self) -> Result<i64, Error> {
+        const WITNESS: &str = "SELECT coalesce(max(witness), 0) FROM evt_stream WHERE stream = $1";
+        let mut connection = self.connections.read().await?;
+        sqlx::query_scalar(WITNESS)
+            .bind(self.stream())
+            .fetch_one(&mut *connection)
+            .await
+            .map_err(|error| unavailable(&error))
     }
 
     pub(super) async fn audit_positions(&self, known: EventId) -> Result<Audit, Error> {
@@ -323,7 +376,7 @@ impl PostgresStore {
                 || $2::bigint || ': the database was restored from an older copy; seek it to go on'
             FROM evt_consumers WHERE last_evt_id > $2 ORDER BY ident ON CONFLICT DO NOTHING";
         const LOWER: &str = "UPDATE evt_stream
-            SET frontier = least(frontier, $2), discarded_to = least(discarded_to, $2)
+            SET frontier = least(frontier, $2), discarded_to = least(discarded_to, $2), witness = 0
             WHERE stream = $1";
         const STOPPED: &str = "SELECT ident FROM evt_stopped WHERE stream = $1 ORDER BY ident";
         let stream = self.stream();
@@ -334,7 +387,7 @@ impl PostgresStore {
                 .fetch_one(&mut *tx)
                 .await?;
             // Later than the positions: an id that is drawn meanwhile is below it.
-            let head = self.read_head(&mut tx).await?;
+            let head = self.read_head(&mut tx, known.get()).await?;
             let saved = row.get::<Option<i64>, _>("frontier").unwrap_or(0);
             let position = row.get::<Option<i64>, _>("position").unwrap_or(0);
             let highest = known.get().max(saved).max(position);

@@ -77,6 +77,7 @@ impl PostgresStore {
             .fetch_all(&mut *tx)
             .await?;
         self.note_rewind(tx, epoch).await?;
+        self.note_witness(tx).await?;
         let before: BTreeMap<&str, i64> = locked
             .iter()
             .map(|row| (row.get("ident"), row.get("last_evt_id")))

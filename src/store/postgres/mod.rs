@@ -9,7 +9,10 @@
 mod connections;
 mod consumers;
 mod floors;
+mod grants;
+mod head;
 mod late;
+mod pooler;
 mod queue;
 mod schema;
 mod sessions;
@@ -26,8 +29,8 @@ use sqlx::SqlStr;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use self::connections::Connections;
 pub use self::url::PostgresUrl;
+use self::{connections::Connections, head::Head};
 use super::{
     Advance, Advanced, Append, Audit, Blocker, Bounds, Consumer, ConsumerPage, Effect, Error,
     IdRange, IdRuns, NewSession, Opening, Options, Page, Refusal, Rewound, Skip, Span, Standing,
@@ -63,8 +66,7 @@ pub struct PostgresStore {
 /// What is known of the database until it is lost.
 #[derive(Debug, Default)]
 struct Shared {
-    /// The sequence that gives out ids, as a qualified name.
-    sequence: String,
+    head: Head,
     low_end: LowEnd,
     /// Highest id that the tail proved settled.
     settled: i64,
@@ -80,7 +82,7 @@ impl PostgresStore {
     /// When the server cannot be reached or is none that can be served.
     pub async fn open(options: PostgresOptions) -> Result<Self, Error> {
         let store = Self::connect(options).await?;
-        store.note_sequence(store.prepare_schema().await?);
+        store.prepare().await?;
         Ok(store)
     }
 
@@ -93,6 +95,18 @@ impl PostgresStore {
         let pending = store.pending().await;
         store.connections.close().await;
         Ok(pending?.into_iter().map(|step| step.name).collect())
+    }
+
+    /// The least that the roles of the service and of a producer must be
+    /// granted, as SQL. Changes nothing.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn grants(options: PostgresOptions) -> Result<String, Error> {
+        let store = Self::connect(options).await?;
+        let text = store.grant_text().await;
+        store.connections.close().await;
+        text
     }
 
     async fn connect(options: PostgresOptions) -> Result<Self, Error> {
@@ -147,17 +161,25 @@ impl PostgresStore {
         i64::try_from(self.options.common.session_lapse.as_millis()).unwrap_or(i64::MAX)
     }
 
-    fn sequence(&self) -> String {
-        self.with_shared(|shared| shared.sequence.clone())
+    fn head(&self) -> Head {
+        self.with_shared(|shared| shared.head.clone())
     }
 
-    fn note_sequence(&self, sequence: String) {
+    /// Makes or checks the tables and forgets what was known of them.
+    async fn prepare(&self) -> Result<(), Error> {
+        let head = self.prepare_schema().await?;
+        let low_end = LowEnd {
+            witness: self.saved_witness().await?,
+            ..LowEnd::default()
+        };
         self.with_shared(|shared| {
             *shared = Shared {
-                sequence,
-                ..Shared::default()
+                head,
+                low_end,
+                settled: 0,
             };
         });
+        Ok(())
     }
 
     fn with_shared<T>(&self, work: impl FnOnce(&mut Shared) -> T) -> T {
@@ -284,8 +306,7 @@ impl Store for PostgresStore {
 
     async fn reconnect(&self) -> Result<(), Error> {
         self.connections.reopen().await?;
-        self.note_sequence(self.prepare_schema().await?);
-        Ok(())
+        self.prepare().await
     }
 
     async fn close(&self) {

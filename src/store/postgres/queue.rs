@@ -365,16 +365,6 @@ impl PostgresStore {
         })
     }
 
-    /// Highest id given out.
-    pub(super) async fn read_head(
-        &self,
-        connection: &mut PgConnection,
-    ) -> Result<i64, sqlx::Error> {
-        sqlx::query_scalar(super::tail::last_value_of(&self.sequence()))
-            .fetch_one(connection)
-            .await
-    }
-
     /// A statement that can use `low`, the facts of [`Seen`]; $1 is the stream,
     /// $2 and $3 are [`LowEnd`].
     fn low_end_sql(&self, end: &'static str) -> sqlx::SqlStr {
@@ -392,7 +382,7 @@ impl PostgresStore {
                 EXISTS (SELECT FROM evt_queue WHERE id = $3) AS witnessed
             FROM slow LEFT JOIN evt_stream stream ON stream.stream = $1) ";
         let names = &self.options.common.names;
-        let head = super::tail::last_value_text(&self.sequence());
+        let head = self.head().sql(self.stream(), "0");
         let low = names.apply(LOW).replace("HEAD", &head);
         AssertSqlSafe(format!("{low}{}", names.apply(end))).into_sql_str()
     }

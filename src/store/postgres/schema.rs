@@ -2,10 +2,17 @@
 
 use sqlx::{AssertSqlSafe, PgConnection, Row, postgres::PgRow};
 
-use super::{PostgresStore, connections::unavailable};
-use crate::store::{
-    Error,
-    migrate::{POSTGRES, Step},
+use super::{
+    PostgresStore,
+    connections::{sqlstate, unavailable},
+    head::Head,
+};
+use crate::{
+    event::Moment,
+    store::{
+        Error,
+        migrate::{POSTGRES, Step},
+    },
 };
 
 /// Taken for each step, so that replicas which start at once do not collide:
@@ -16,13 +23,36 @@ const MIGRATION_LOCK: i64 = 0x6576_746d_6967_7261;
 const MIN_VERSION: i32 = 120_000;
 
 impl PostgresStore {
-    /// Applies the steps that are missing and checks the contract; returns the
-    /// name of the sequence that gives out ids.
-    pub(super) async fn prepare_schema(&self) -> Result<String, Error> {
+    /// Applies the steps that are missing and checks the contract; returns
+    /// where it can be read which ids were given out.
+    pub(super) async fn prepare_schema(&self) -> Result<Head, Error> {
+        self.check_schema().await?;
         for step in self.pending().await? {
             self.apply(step).await?;
         }
         self.check_contract().await
+    }
+
+    /// Without USAGE its tables look as if they were not there.
+    async fn check_schema(&self) -> Result<(), Error> {
+        const USABLE: &str = "SELECT quote_ident(current_user) AS role,
+                coalesce(has_schema_privilege(nspname, 'USAGE'), true) AS usable
+            FROM (SELECT coalesce($1, CASE WHEN current_schema() IS NULL THEN 'public' END) AS wanted)
+                AS own LEFT JOIN pg_namespace ON nspname = wanted";
+        let mut connection = self.connections.read().await?;
+        let row = sqlx::query(USABLE)
+            .bind(self.options.schema.as_deref())
+            .fetch_one(&mut *connection)
+            .await
+            .map_err(|error| unavailable(&error))?;
+        if row.get("usable") {
+            return Ok(());
+        }
+        let (role, schema): (&str, _) = (row.get("role"), self.options.schema.as_deref());
+        let schema = schema.unwrap_or("public");
+        Err(Error::Contract(format!(
+            "the role may not use schema {schema}; run GRANT USAGE ON SCHEMA {schema} TO {role}"
+        )))
     }
 
     /// The steps that this stream has not had. A database of the original has
@@ -45,7 +75,14 @@ impl PostgresStore {
                 .await
         }
         .await;
-        let applied = applied.map_err(|error| unavailable(&error))?;
+        let applied = match applied {
+            Err(error) if is_denied(&error) => {
+                // Names all that is missing, should more be.
+                self.check_privileges(&mut connection).await?;
+                return Err(unavailable(&error));
+            }
+            applied => applied.map_err(|error| unavailable(&error))?,
+        };
         Ok(POSTGRES
             .iter()
             .filter(|step| !applied.contains(&step.version))
@@ -55,6 +92,14 @@ impl PostgresStore {
     async fn apply(&self, step: &Step) -> Result<(), Error> {
         let mut tx = self.connections.begin().await?;
         let applied = self.apply_in(&mut tx, step).await.map_err(|error| {
+            if is_denied(&error) {
+                return Error::Contract(format!(
+                    "the tables need the step {}, which the role may not do ({error}); run \
+                     `eventstream migrate` as their owner, then what `eventstream migrate \
+                     --print-grants` prints",
+                    step.name
+                ));
+            }
             tracing::error!(%error, step = step.name, "migration failed");
             unavailable(&error)
         })?;
@@ -110,7 +155,7 @@ impl PostgresStore {
     }
 
     /// What the guarantee rests on.
-    async fn check_contract(&self) -> Result<String, Error> {
+    async fn check_contract(&self) -> Result<Head, Error> {
         const TABLE: &str = "SELECT current_setting('server_version_num')::int AS version,
                 (SELECT count(*) FROM pg_attribute WHERE attrelid = c.oid AND NOT attisdropped
                  AND attname IN ('id', 'type', 'data', 'ts')) AS columns
@@ -124,13 +169,13 @@ impl PostgresStore {
                         AND pg_get_expr(d.adbin, d.adrelid) ~ '^nextval\\(''[^'']+''::regclass\\)$')
                  FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'id') AS drawn,
                 pg_get_serial_sequence('evt_queue', 'id') AS sequence,
-                s.seqcache, s.seqincrement, s.seqcycle,
-                has_table_privilege(c.oid, 'SELECT') AS may_read,
-                coalesce(has_sequence_privilege(s.seqrelid, 'SELECT'), false) AS may_read_sequence
+                s.seqcache, s.seqincrement, s.seqcycle
             FROM pg_class c LEFT JOIN pg_sequence s
                 ON s.seqrelid = pg_get_serial_sequence('evt_queue', 'id')::regclass
             WHERE c.oid = 'evt_queue'::regclass";
         let mut connection = self.connections.read().await?;
+        self.check_privileges(&mut connection).await?;
+        check_clock(&mut connection).await?;
         let row = sqlx::query(self.sql(TABLE))
             .fetch_one(&mut *connection)
             .await
@@ -155,9 +200,12 @@ impl PostgresStore {
             .map_err(|error| unavailable(&error))?;
         let contract = TableContract::read(self.stream(), &row);
         let sequence = contract.check().map_err(Error::Contract)?;
-        self.check_sequence_is_ahead(&mut connection, &sequence)
-            .await?;
-        Ok(sequence)
+        let head = choose_head(&mut connection, &sequence).await?;
+        if head != Head::Rows {
+            self.check_sequence_is_ahead(&mut connection, &sequence, &head)
+                .await?;
+        }
+        Ok(head)
     }
 
     /// Rows above the sequence would wait for ever: a dump without its
@@ -166,6 +214,7 @@ impl PostgresStore {
         &self,
         connection: &mut PgConnection,
         sequence: &str,
+        head: &Head,
     ) -> Result<(), Error> {
         const HIGHEST: &str =
             "SELECT coalesce((SELECT id FROM evt_queue ORDER BY id DESC LIMIT 1), 0)";
@@ -174,7 +223,7 @@ impl PostgresStore {
             .fetch_one(&mut *connection)
             .await
             .map_err(|error| unavailable(&error))?;
-        let last: i64 = sqlx::query_scalar(super::tail::last_value_of(sequence))
+        let last: i64 = sqlx::query_scalar(AssertSqlSafe(head.sql(self.stream(), "0")))
             .fetch_one(&mut *connection)
             .await
             .map_err(|error| unavailable(&error))?;
@@ -189,12 +238,80 @@ impl PostgresStore {
     }
 }
 
+/// By what the role may do; says what would be better.
+async fn choose_head(connection: &mut PgConnection, sequence: &str) -> Result<Head, Error> {
+    const RIGHTS: &str = "SELECT has_sequence_privilege($1, 'SELECT') AS may_read,
+            has_sequence_privilege($1, 'USAGE') AS may_use,
+            has_sequence_privilege($1, 'USAGE, UPDATE') OR EXISTS (SELECT FROM pg_depend
+                WHERE classid = 'pg_class'::regclass AND objid = $1::regclass
+                    AND refclassid = 'pg_class'::regclass AND deptype = 'i') AS may_draw,
+            quote_ident(current_user) AS role";
+    let row = sqlx::query(RIGHTS)
+        .bind(sequence)
+        .fetch_one(connection)
+        .await
+        .map_err(|error| unavailable(&error))?;
+    let remedy = || {
+        let role: &str = row.get("role");
+        format!("run GRANT USAGE ON SEQUENCE {sequence} TO {role}")
+    };
+    if !row.get::<bool, _>("may_draw") {
+        tracing::warn!(
+            remedy = remedy(),
+            "the role may draw no ids: AddEvent will fail"
+        );
+    }
+    if row.get("may_read") {
+        return Ok(Head::Sequence(sequence.to_owned()));
+    }
+    if row.get("may_use") {
+        return Ok(Head::LastValue(sequence.to_owned()));
+    }
+    tracing::warn!(
+        remedy = remedy(),
+        "the role may not read the sequence: events behind a rollback or an open transaction come \
+         later than they could, and a restore is noticed only by rows"
+    );
+    Ok(Head::Rows)
+}
+
+/// Further apart than any network or NTP makes them.
+const CLOCK_TOLERANCE: i64 = 5000;
+
+/// Only tells: clocks decide nothing but when sessions lapse, by the database's.
+async fn check_clock(connection: &mut PgConnection) -> Result<(), Error> {
+    const CLOCK: &str = "SELECT (date_part('epoch', clock_timestamp()) * 1000)::bigint";
+    let before = Moment::now().unix_millis();
+    let theirs: i64 = sqlx::query_scalar(CLOCK)
+        .fetch_one(connection)
+        .await
+        .map_err(|error| unavailable(&error))?;
+    let after = Moment::now().unix_millis();
+    if let Some(ahead) = clock_difference(before, theirs, after) {
+        tracing::warn!(
+            database_ahead_ms = ahead,
+            "the clocks of the database and of this machine differ: ages and lags are wrong by \
+             that; let NTP set both"
+        );
+    }
+    Ok(())
+}
+
+/// How far the database's clock is ahead of ours, if that is too much to come
+/// from the way.
+fn clock_difference(before: i64, theirs: i64, after: i64) -> Option<i64> {
+    let way = (after - before).abs() / 2;
+    let ahead = theirs - before - way;
+    (ahead.abs() > CLOCK_TOLERANCE + way).then_some(ahead)
+}
+
+/// Whether a privilege is missing.
+fn is_denied(error: &sqlx::Error) -> bool {
+    matches!(sqlstate(error).as_deref(), Some("42501" | "3F000"))
+}
+
 /// What must be true of the queue's table and sequence.
 #[derive(Debug, Clone)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "one per question to the catalogue"
-)]
 struct TableContract {
     table: String,
     kind: String,
@@ -206,8 +323,6 @@ struct TableContract {
     cache: Option<i64>,
     increment: Option<i64>,
     cycle: Option<bool>,
-    may_read: bool,
-    may_read_sequence: bool,
 }
 
 impl TableContract {
@@ -223,8 +338,6 @@ impl TableContract {
             cache: row.get("seqcache"),
             increment: row.get("seqincrement"),
             cycle: row.get("seqcycle"),
-            may_read: row.get("may_read"),
-            may_read_sequence: row.get("may_read_sequence"),
         }
     }
 
@@ -258,11 +371,6 @@ impl TableContract {
                  not follow its ids; point db.url at the publisher"
             ));
         }
-        if !self.may_read {
-            return Err(format!(
-                "the role may not read table {table}; run GRANT SELECT ON {table}"
-            ));
-        }
         Ok(())
     }
 
@@ -294,12 +402,6 @@ impl TableContract {
                  {sequence} INCREMENT BY 1 NO CYCLE"
             ));
         }
-        if !self.may_read_sequence {
-            return Err(format!(
-                "the role may not read sequence {sequence}, which tells what is under way; run \
-                 GRANT SELECT ON SEQUENCE {sequence}"
-            ));
-        }
         Ok(sequence)
     }
 }
@@ -322,15 +424,21 @@ mod tests {
             cache: Some(1),
             increment: Some(1),
             cycle: Some(false),
-            may_read: true,
-            may_read_sequence: true,
         }
+    }
+
+    #[test]
+    fn clocks_differ_by_more_than_the_way() {
+        assert_eq!(clock_difference(1000, 1050, 1100), None);
+        assert_eq!(clock_difference(0, 15_000, 20_000), None);
+        assert_eq!(clock_difference(0, 60_000, 100), Some(59_950));
+        assert_eq!(clock_difference(60_000, 0, 60_100), Some(-60_050));
     }
 
     #[test]
     fn every_broken_contract_is_named() {
         assert_eq!(good().check().as_deref(), Ok("public.evt_queue_id_seq"));
-        let broken: [(&str, Breaks); 10] = [
+        let broken: [(&str, Breaks); 8] = [
             ("not a table", |c| c.kind = "v".into()),
             ("SET LOGGED", |c| c.persistence = "u".into()),
             ("exact text", |c| c.data_type = "jsonb".into()),
@@ -339,8 +447,6 @@ mod tests {
             ("its default", |c| c.drawn = false),
             ("CACHE 1", |c| c.cache = Some(20)),
             ("INCREMENT BY 1", |c| c.increment = Some(3)),
-            ("GRANT SELECT ON evt_queue", |c| c.may_read = false),
-            ("GRANT SELECT ON SEQUENCE", |c| c.may_read_sequence = false),
         ];
         for (remedy, broken) in broken {
             let mut contract = good();

@@ -3,14 +3,23 @@
 //! On a connection of its own and in autocommit: each of S0 (sequence), S1
 //! (lock holders) and S2 (rows) has its own snapshot, later than the one
 //! before. A broken connection ends the evidence: the tailer makes a new tail.
+//! Each answer carries the mark of the session, so that evidence of two servers
+//! is never taken for that of one, whatever is between.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::{PgConnection, Row, SqlStr, postgres::PgRow};
+use sqlx::{AssertSqlSafe, PgConnection, Row, postgres::PgRow};
 use tokio::time::{Instant, error::Elapsed, sleep_until, timeout};
 
-use super::{PostgresStore, connections::unavailable, floors::Floors, queue::event};
+use super::{
+    PostgresStore,
+    connections::unavailable,
+    floors::Floors,
+    head::Head,
+    pooler::{READ_MARK, session_lost},
+    queue::event,
+};
 use crate::{
     event::{Event, EventId},
     limits,
@@ -24,17 +33,6 @@ const SAMPLE_PAUSE_FACTOR: u32 = 20;
 /// But evidence is never older than this.
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
-/// S0: the highest id given out, 0 before the first (`is_called` is false then).
-pub(super) fn last_value_of(sequence: &str) -> SqlStr {
-    use sqlx::{AssertSqlSafe, SqlSafeStr};
-    AssertSqlSafe(last_value_text(sequence)).into_sql_str()
-}
-
-/// The name is the server's own, quoted by it.
-pub(super) fn last_value_text(sequence: &str) -> String {
-    format!("SELECT last_value - CASE WHEN is_called THEN 0 ELSE 1 END FROM {sequence}")
-}
-
 /// The queue and everything that inherits from it: a row inserted straight
 /// into a partition locks nothing else.
 const RELATIONS: &str = "WITH RECURSIVE relations AS (
@@ -46,6 +44,8 @@ const RELATIONS: &str = "WITH RECURSIVE relations AS (
 pub(super) struct PostgresTail {
     store: PostgresStore,
     connection: Option<PgConnection>,
+    /// What the session was marked with when it was opened.
+    mark: String,
     floors: Floors,
     /// Every id up to this one is resolved: the last sample's result.
     proven: i64,
@@ -71,6 +71,7 @@ impl PostgresTail {
         Self {
             store,
             connection: None,
+            mark: String::new(),
             floors: Floors::default(),
             proven: 0,
             next_sample: Instant::now(),
@@ -82,7 +83,8 @@ impl PostgresTail {
             // What was seen through another connection proves nothing.
             self.floors = Floors::default();
             self.proven = 0;
-            self.connection = Some(self.store.connections.apart().await?);
+            let (connection, mark) = self.store.connections.apart().await?;
+            (self.connection, self.mark) = (Some(connection), mark);
         }
         self.connection.as_mut().ok_or_else(|| Error::Lost {
             effect: Effect::None,
@@ -109,15 +111,32 @@ impl PostgresTail {
         outcome
     }
 
+    /// Whether the session answered that was opened.
+    fn expect_mark(&self, row: &PgRow) -> Result<(), Error> {
+        match row.get::<Option<&str>, _>("session") {
+            Some(mark) if mark == self.mark => Ok(()),
+            _ => Err(session_lost()),
+        }
+    }
+
     /// S0.
     async fn last_value(&mut self) -> Result<i64, Error> {
-        let sql = last_value_of(&self.store.sequence());
+        let (head, before) = (self.store.head(), self.floors.last_value());
+        let text = head.sql(self.store.stream(), "$1");
+        let sql = format!("SELECT ({text}) AS head, {READ_MARK} AS session");
         let connection = self.connection().await?;
-        let last_value: i64 = sqlx::query_scalar(sql)
+        let query = sqlx::query(AssertSqlSafe(sql));
+        let query = match head {
+            Head::Rows => query.bind(before.unwrap_or(0)),
+            Head::Sequence(_) | Head::LastValue(_) => query,
+        };
+        let row = query
             .fetch_one(connection)
             .await
             .map_err(|error| unavailable(&error))?;
-        match self.floors.last_value() {
+        self.expect_mark(&row)?;
+        let last_value: i64 = row.get("head");
+        match before {
             Some(before) if last_value < before => Err(Error::Lost {
                 effect: Effect::None,
                 cause: format!("the ids went back from {before} to {last_value}"),
@@ -128,17 +147,20 @@ impl PostgresTail {
 
     /// S1, and what follows from it.
     async fn sample(&mut self, last_value: i64, settled: EventId) -> Result<(), Error> {
-        const HOLDERS: &str = "SELECT virtualtransaction FROM pg_locks
-            WHERE locktype = 'relation' AND relation IN (SELECT oid FROM relations)
-                AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-                AND mode = 'RowExclusiveLock' AND granted";
+        const HOLDERS: &str = "SELECT current_setting('eventstream.session', true) AS session,
+            ARRAY(SELECT virtualtransaction FROM pg_locks
+                WHERE locktype = 'relation' AND relation IN (SELECT oid FROM relations)
+                    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                    AND mode = 'RowExclusiveLock' AND granted) AS holders";
         let sql = self.store.sql2(RELATIONS, HOLDERS);
         let begun = Instant::now();
         let connection = self.connection().await?;
-        let holders: Vec<String> = sqlx::query_scalar(sql)
-            .fetch_all(connection)
+        let row = sqlx::query(sql)
+            .fetch_one(connection)
             .await
             .map_err(|error| unavailable(&error))?;
+        self.expect_mark(&row)?;
+        let holders: Vec<String> = row.get("holders");
         let pause = begun.elapsed() * SAMPLE_PAUSE_FACTOR;
         self.next_sample = Instant::now() + pause.min(LONGEST_PAUSE);
         self.proven = self.floors.sample(last_value, holders, settled.get());
@@ -181,8 +203,10 @@ impl PostgresTail {
                         CASE WHEN isfinite(ts)
                             THEN round(date_part('epoch', ts) * 1000)::bigint END AS millis
                     FROM evt_queue WHERE id = near.id OFFSET 0) AS event)
-            SELECT (SELECT count(*) FROM found) AS found, id, type, data, millis
-            FROM sized WHERE before < $4 ORDER BY id";
+            SELECT current_setting('eventstream.session', true) AS session,
+                (SELECT count(*) FROM found) AS found, id, type, data, millis
+            FROM (SELECT) AS always LEFT JOIN (SELECT * FROM sized WHERE before < $4) AS event ON true
+            ORDER BY id";
         let mut low: Vec<i64> = gaps.iter().map(|gap| gap.first.get()).collect();
         let mut high: Vec<i64> = gaps.iter().map(|gap| gap.last.get()).collect();
         if above == Above::Read {
@@ -199,11 +223,16 @@ impl PostgresTail {
             .fetch_all(connection)
             .await
             .map_err(|error| unavailable(&error))?;
-        let found: i64 = rows.first().map_or(0, |row| row.get("found"));
-        let found = usize::try_from(found).unwrap_or(usize::MAX);
+        let Some(first) = rows.first() else {
+            unreachable!("the left side of the join is always there");
+        };
+        self.expect_mark(first)?;
+        let found = usize::try_from(first.get::<i64, _>("found")).unwrap_or(usize::MAX);
+        let there = |row: &&PgRow| row.get::<Option<i64>, _>("id").is_some();
+        let events: Vec<Event> = rows.iter().filter(there).map(event).collect();
         Ok(Rows {
-            clipped: rows.len() < found || found >= limits::PAGE_EVENTS,
-            events: rows.iter().map(event).collect(),
+            clipped: events.len() < found || found >= limits::PAGE_EVENTS,
+            events,
         })
     }
 

@@ -16,7 +16,11 @@ mod schema;
 mod sessions;
 mod tail;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use sqlx::{SqlStr, sqlite::SqliteSynchronous};
@@ -94,6 +98,17 @@ impl SqliteStore {
         // Whoever opens the file next must not meet a close under way.
         store.connections.close().await;
         Ok(pending?.into_iter().map(|step| step.name).collect())
+    }
+
+    /// What must be allowed for the service and for producers: a file has no
+    /// roles.
+    #[must_use]
+    pub fn grants(path: &Path) -> String {
+        format!(
+            "-- SQLite has no roles: what counts is the file's permissions. The service and every\n\
+             -- producer need to write {} with its -wal and -shm, and the directory that they are in.",
+            path.display()
+        )
     }
 
     /// The statement with this stream's table names.

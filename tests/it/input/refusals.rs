@@ -3,7 +3,7 @@
 use futoin_eventstream::proto::{
     AckRequest, AddEventRequest, AddEventsRequest, ListConsumersRequest, NewEvent,
     PollEventsRequest, ReadyToReceiveRequest, RegisterConsumerRequest, SeekConsumerRequest,
-    StartAt, UnregisterConsumerRequest, start_at::At,
+    SkipFrontierRequest, StartAt, UnregisterConsumerRequest, start_at::At,
 };
 use prost_types::{Duration, Timestamp};
 use tonic::Code;
@@ -412,4 +412,44 @@ async fn users_outside_the_rule() {
         let refusal = clients.admin.seek_consumer(request).await;
         invalid(refusal, "user", "1 to 47 characters");
     }
+}
+
+#[tokio::test]
+async fn skips_outside_the_rules() {
+    let server = Server::start().await;
+    let mut clients = server.clients().await;
+    let good = SkipFrontierRequest {
+        to: 1,
+        accept_loss: true,
+        reason: "why not".to_owned(),
+    };
+    for to in [0, -1, i64::MIN, TOO_HIGH, i64::MAX] {
+        let request = SkipFrontierRequest { to, ..good.clone() };
+        invalid(
+            clients.admin.skip_frontier(request).await,
+            "to",
+            "must be 1 to",
+        );
+    }
+    let request = SkipFrontierRequest {
+        accept_loss: false,
+        ..good.clone()
+    };
+    invalid(
+        clients.admin.skip_frontier(request).await,
+        "accept_loss",
+        "must be true",
+    );
+    for bad in ["x".repeat(501), "a\nb".to_owned()] {
+        let request = SkipFrontierRequest {
+            reason: bad,
+            ..good.clone()
+        };
+        let refusal = clients.admin.skip_frontier(request).await;
+        invalid(refusal, "reason", "at most 500 characters");
+    }
+    let refusal = clients.admin.skip_frontier(good).await;
+    invalid(refusal, "to", "nothing holds the frontier back");
+    assert_eq!(server.sqlite("SELECT count(*) FROM evt_skips"), "0");
+    nothing_is_stored(&server, &mut clients).await;
 }

@@ -14,7 +14,7 @@ async fn case_01_late_commit_of_a_lower_id() {
     late_commit(&mut Stage::open().await).await;
 }
 
-async fn late_commit(stage: &mut Stage) {
+pub async fn late_commit(stage: &mut Stage) {
     let mut late = stage.transaction().await;
     let first = insert(&mut late).await;
     let second = insert(&mut stage.database.session().await).await;
@@ -36,7 +36,7 @@ async fn case_02_rollback_leaves_a_gap() {
     rollback_gap(&mut Stage::open().await).await;
 }
 
-async fn rollback_gap(stage: &mut Stage) {
+pub async fn rollback_gap(stage: &mut Stage) {
     let mut session = stage.transaction().await;
     insert(&mut session).await;
     run(&mut session, "ROLLBACK").await;

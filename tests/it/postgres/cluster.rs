@@ -20,31 +20,38 @@ use sqlx::{Connection as _, PgConnection, Row as _};
 
 use crate::server::{Builder, Server};
 
-/// Starts the server, says so, and outlives whoever started it.
+/// Starts the server, says so, and outlives whoever started it. A new one, or
+/// what `pg_basebackup` copies from the socket in `$from`.
 const KEEPER: &str = r#"
     set -eu
     trap '' INT TERM HUP
     data=$1; shift
     as="$*"
-    mkdir "$data"
+    trap 'rm -rf "$(dirname "$data")"' EXIT
+    mkdir -m 700 "$data"
     [ -z "$as" ] || chown "$owner" "$data" "$(dirname "$data")"
     cd "$data"
-    $as "$bin/initdb" --no-sync --auth=trust --username=postgres --encoding=UTF8 \
-        --locale=C.UTF-8 --pgdata="$data" >"$data.initdb" 2>&1 || cat "$data.initdb" >&2
-    cat >>"$data/postgresql.conf" <<END
-        listen_addresses = ''
-        unix_socket_directories = '$(dirname "$data")'
-        max_connections = 300
-        max_prepared_transactions = 20
-        shared_buffers = 32MB
-        fsync = off
-        autovacuum = off
+    if [ -n "$from" ]; then
+        $as "$bin/pg_basebackup" --pgdata="$data" $copy --host="$from" --username=postgres \
+            --checkpoint=fast --no-sync
+    else
+        $as "$bin/initdb" --no-sync --auth=trust --username=postgres --encoding=UTF8 \
+            --locale=C.UTF-8 --pgdata="$data" >"$data.initdb" 2>&1 || cat "$data.initdb" >&2
+        cat >>"$data/postgresql.conf" <<END
+            listen_addresses = ''
+            max_connections = 300
+            max_prepared_transactions = 20
+            shared_buffers = 32MB
+            fsync = off
+            wal_log_hints = on
+            autovacuum = off
 END
+    fi
+    echo "unix_socket_directories = '$(dirname "$data")'" >>"$data/postgresql.conf"
     $as "$bin/pg_ctl" --pgdata="$data" --log="$data/log" -w start >/dev/null
     echo ready
     cat >/dev/null
     $as "$bin/pg_ctl" --pgdata="$data" -m immediate stop >/dev/null 2>&1 || true
-    rm -rf "$(dirname "$data")"
 "#;
 
 /// A running server.
@@ -63,6 +70,20 @@ impl Cluster {
 
     /// One for a test that restarts it.
     pub fn start() -> Self {
+        Self::keep("", "")
+    }
+
+    /// A standby that follows another one.
+    pub fn standby_of(primary: &Self) -> Self {
+        Self::keep(&primary.path(""), "--write-recovery-conf")
+    }
+
+    /// A copy of another one as it is now, that goes its own way.
+    pub fn copy_of(original: &Self) -> Self {
+        Self::keep(&original.path(""), "--wal-method=fetch")
+    }
+
+    fn keep(from: &str, copy: &str) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory can be made");
         // The keeper removes it.
         let dir = dir.keep();
@@ -72,6 +93,8 @@ impl Cluster {
             .args(unprivileged())
             .env("bin", programs())
             .env("owner", OWNER)
+            .env("from", from)
+            .env("copy", copy)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -91,30 +114,41 @@ impl Cluster {
 
     /// Stops the server (`fast` or `immediate`) and starts it again.
     pub fn restart(&self, mode: &str) {
+        self.stop(mode);
+        self.start_again();
+    }
+
+    /// Stops the server (`fast` or `immediate`).
+    pub fn stop(&self, mode: &str) {
         self.control(&["-m", mode, "stop"]);
+    }
+
+    /// Starts it after a stop.
+    pub fn start_again(&self) {
         let log = self.path("data/log");
         self.control(&["--log", &log, "start"]);
     }
 
-    /// Starts a standby of it; the URL of a database there.
-    pub fn standby(&self) -> String {
-        let (dir, copy) = (self.path(""), self.path("standby"));
-        self.program(
-            "pg_basebackup",
-            &[
-                "-D", &copy, "-R", "-h", &dir, "-U", "postgres", "-c", "fast",
-            ],
-        );
-        let log = self.path("standby/log");
-        let start = ["-D", &copy, "-w", "-l", &log, "-o", "-p 5433", "start"];
-        self.program("pg_ctl", &start);
-        format!("{}&port=5433", self.url("postgres"))
+    /// Makes a standby the primary.
+    pub fn promote(&self) {
+        self.control(&["promote"]);
     }
 
-    /// Stops what [`Self::standby`] started.
-    pub fn stop_standby(&self) {
-        let copy = self.path("standby");
-        self.program("pg_ctl", &["-D", &copy, "-m", "immediate", "-w", "stop"]);
+    /// Adds settings; they hold from the next start or reload on.
+    pub fn configure(&self, settings: &str) {
+        append(&self.dir.join("data/postgresql.conf"), settings);
+    }
+
+    /// Puts rules before those of `pg_hba.conf`.
+    pub fn authenticate(&self, rules: &str) {
+        let file = self.dir.join("data/pg_hba.conf");
+        let old = std::fs::read_to_string(&file).expect("read");
+        std::fs::write(&file, format!("{rules}\n{old}")).expect("written");
+    }
+
+    /// Where its socket is.
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     fn control(&self, arguments: &[&str]) {
@@ -122,12 +156,13 @@ impl Cluster {
         self.program("pg_ctl", &[&["-D", &data, "-w"], arguments].concat());
     }
 
-    fn path(&self, name: &str) -> String {
+    /// The place of a file of it.
+    pub fn path(&self, name: &str) -> String {
         self.dir.join(name).display().to_string()
     }
 
     /// Runs one of the server's programs as its owner.
-    fn program(&self, name: &str, arguments: &[&str]) {
+    pub fn program(&self, name: &str, arguments: &[&str]) {
         let mut words = unprivileged();
         words.push(programs().join(name).display().to_string());
         let status = Command::new(&words[0])
@@ -155,6 +190,14 @@ impl Cluster {
         }
     }
 
+    /// A database that is there.
+    pub fn existing(&self, name: &str) -> Database {
+        Database {
+            url: self.url(name),
+            name: name.to_owned(),
+        }
+    }
+
     /// Where its socket is.
     pub fn directory(&self) -> PathBuf {
         self.dir.clone()
@@ -168,6 +211,43 @@ impl Cluster {
     }
 }
 
+fn append(file: &Path, text: &str) {
+    use std::io::Write as _;
+    let file = std::fs::OpenOptions::new().append(true).open(file);
+    writeln!(file.expect("it is there"), "{text}").expect("written");
+}
+
+/// A name for the socket's directory that leads to one server or another, as
+/// a virtual address does.
+pub struct Door(tempfile::TempDir);
+
+impl Door {
+    pub fn to(cluster: &Cluster) -> Self {
+        let door = Self(tempfile::tempdir().expect("a temporary directory can be made"));
+        door.lead_to(cluster);
+        door
+    }
+
+    /// New connections lead there.
+    pub fn lead_to(&self, cluster: &Cluster) {
+        let (current, next) = (self.0.path().join("current"), self.0.path().join("next"));
+        std::os::unix::fs::symlink(cluster.dir(), &next).expect("linked");
+        std::fs::rename(next, current).expect("renamed");
+    }
+
+    /// A database through it.
+    pub fn database(&self, name: &str) -> Database {
+        let dir = self.0.path().join("current");
+        Database {
+            url: format!(
+                "postgres://postgres@localhost/{name}?host={}",
+                dir.display()
+            ),
+            name: name.to_owned(),
+        }
+    }
+}
+
 impl Drop for Cluster {
     fn drop(&mut self) {
         drop(self.keeper.stdin.take());
@@ -175,10 +255,10 @@ impl Drop for Cluster {
     }
 }
 
-const OWNER: &str = "postgres";
+pub const OWNER: &str = "postgres";
 
 /// PostgreSQL refuses to run as root.
-fn unprivileged() -> Vec<String> {
+pub fn unprivileged() -> Vec<String> {
     let output = Command::new("id").arg("-u").output().expect("id is there");
     if output.stdout.trim_ascii() != b"0" {
         return vec!["env".to_owned()];
@@ -218,6 +298,7 @@ fn version(bin: &Path) -> u32 {
 }
 
 /// A database for one test.
+#[derive(Clone)]
 pub struct Database {
     pub url: String,
     pub name: String,
@@ -227,6 +308,39 @@ impl Database {
     /// A service on it, to start.
     pub fn server(&self) -> Builder {
         Server::builder().on(&self.url)
+    }
+
+    /// The same database for another role.
+    pub fn of(&self, role: &str) -> Self {
+        Self {
+            url: self.url.replace("postgres@", &format!("{role}@")),
+            name: self.name.clone(),
+        }
+    }
+
+    /// A table as SQL, by `pg_dump`.
+    pub fn dump(&self, table: &str) -> Vec<u8> {
+        let output = Command::new(programs().join("pg_dump"))
+            .args(["--table", table, &self.url])
+            .output()
+            .expect("pg_dump is there");
+        assert!(output.status.success(), "{output:?}");
+        output.stdout
+    }
+
+    /// Runs what [`Self::dump`] gave, by `psql`.
+    pub fn restore(&self, dump: &[u8]) {
+        use std::io::Write as _;
+        let mut psql = Command::new(programs().join("psql"))
+            .args(["--quiet", "--set=ON_ERROR_STOP=1", &self.url])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("psql is there");
+        let mut input = psql.stdin.take().expect("it is piped");
+        input.write_all(dump).expect("written");
+        drop(input);
+        assert!(psql.wait().expect("it ends").success());
     }
 
     /// A session of an application.

@@ -21,7 +21,7 @@ const ORIGINAL: &str = "
         ident VARCHAR(64) NOT NULL UNIQUE);
     CREATE INDEX evt_consumers_last_evt_id ON evt_consumers (last_evt_id);";
 
-async fn original() -> Database {
+pub async fn original() -> Database {
     let database = Cluster::shared().database().await;
     database.run(ORIGINAL).await;
     database
@@ -63,29 +63,6 @@ async fn unlogged_table_is_refused() {
 async fn ids_above_the_sequence_are_refused() {
     let row = "INSERT INTO evt_queue VALUES (1000, 'T', '1', now())";
     refuses(row, "setval").await;
-}
-
-#[tokio::test]
-async fn case_21_role_that_may_not_read_the_sequence_is_refused() {
-    let database = original().await;
-    let role = format!("{}_role", database.name);
-    drop(database.server().start().await);
-    database
-        .run(&format!(
-            "CREATE ROLE {role} LOGIN;
-             GRANT ALL ON ALL TABLES IN SCHEMA public TO {role};
-             REVOKE ALL ON SEQUENCE evt_queue_id_seq FROM {role}, public"
-        ))
-        .await;
-    let limited = Database {
-        url: database.url.replace("postgres@", &format!("{role}@")),
-        name: database.name.clone(),
-    };
-    let (_, log) = limited.server().refused().await;
-    assert!(log.contains("GRANT SELECT ON SEQUENCE"), "{log}");
-    let grant = format!("GRANT SELECT, USAGE ON SEQUENCE evt_queue_id_seq TO {role}");
-    database.run(&grant).await;
-    drop(limited.server().start().await);
 }
 
 #[tokio::test]
@@ -174,6 +151,74 @@ async fn deletes_of_somebody_else_are_noticed() {
     assert_eq!(poll_one(&mut clients, added[3]).await, added[4..5]);
 }
 
+/// Six events of which SHOP has had two and LATE one.
+async fn two_behind(database: &Database) -> (Server, Vec<i64>) {
+    let server = database.server().start().await;
+    let mut clients = server.clients().await;
+    register(&mut clients, "SHOP").await;
+    register(&mut clients, "LATE").await;
+    let mut application = database.session().await;
+    let mut added = Vec::new();
+    for _ in 0..6 {
+        added.push(insert(&mut application).await);
+    }
+    assert_eq!(poll_one(&mut clients, added[1]).await, added[2..3]);
+    let mut request = poll_of("LATE");
+    request.last_id = Some(added[0]);
+    assert_eq!(ids(&poll(&mut clients, request).await.events), added[1..]);
+    (server, added)
+}
+
+async fn polled(clients: &mut Clients, component: &str) -> Result<Vec<i64>, tonic::Status> {
+    let polled = clients.poll.poll_events(poll_of(component)).await?;
+    Ok(ids(&polled.into_inner().events))
+}
+
+#[tokio::test]
+async fn deletes_while_no_service_runs_are_noticed() {
+    let database = Cluster::shared().database().await;
+    let (mut server, added) = two_behind(&database).await;
+    server.signal("KILL");
+    server.ended().await;
+    // What both have had may go.
+    database.run("DELETE FROM evt_queue WHERE id <= 1").await;
+    let mut server = server.again().start().await;
+    let mut clients = server.clients().await;
+    assert_eq!(
+        polled(&mut clients, "LATE").await.expect("polled"),
+        added[1..]
+    );
+    server.signal("KILL");
+    server.ended().await;
+    database.run("DELETE FROM evt_queue WHERE id <= 4").await;
+    let mut server = server.again().start().await;
+    let mut clients = server.clients().await;
+    // SHOP has had more meanwhile, as it says before anybody looks.
+    crate::calls::ack(&mut clients, "SHOP", added[4], None)
+        .await
+        .expect("acknowledged");
+    server.signal("KILL");
+    server.ended().await;
+    let server = server.again().start().await;
+    let mut clients = server.clients().await;
+    refused(
+        polled(&mut clients, "LATE").await,
+        Code::OutOfRange,
+        "DISCARDED",
+    );
+    assert_eq!(
+        polled(&mut clients, "SHOP").await.expect("polled"),
+        added[5..]
+    );
+    seek(&mut clients, "LATE", added[3]).await.expect("sought");
+    let server = server.crash_and_restart().await;
+    let mut clients = server.clients().await;
+    assert_eq!(
+        polled(&mut clients, "LATE").await.expect("polled"),
+        added[4..]
+    );
+}
+
 #[tokio::test]
 async fn gap_below_the_first_event_is_no_hole() {
     let database = Cluster::shared().database().await;
@@ -208,12 +253,11 @@ async fn gap_above_deleted_rows_is_no_hole() {
 
 #[tokio::test]
 async fn case_14_standby_is_refused() {
-    let cluster = Cluster::start();
-    let url = cluster.standby();
-    let (code, log) = Server::builder().on(&url).refused().await;
+    let primary = Cluster::start();
+    let standby = Cluster::standby_of(&primary);
+    let (code, log) = standby.existing("postgres").server().refused().await;
     assert_eq!(code, Some(1), "{log}");
     assert!(log.contains("standby") && log.contains("primary"), "{log}");
-    cluster.stop_standby();
 }
 
 #[tokio::test]

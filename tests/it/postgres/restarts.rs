@@ -5,20 +5,6 @@ use super::{
     cluster::{insert, run},
     stage::Stage,
 };
-use crate::{calls::end_of, server::eventually};
-
-async fn back(stage: &mut Stage) {
-    let end = end_of(&mut stage.stream).await;
-    assert_eq!(end.code(), tonic::Code::Unavailable, "{end:?}");
-    let clients = stage.clients.clone();
-    eventually(async || {
-        let request = futoin_eventstream::proto::GetStatusRequest {};
-        clients.clone().admin.get_status(request).await.map(drop)
-    })
-    .await;
-    stage.subscribe().await;
-}
-
 #[tokio::test]
 async fn case_04_prepared_transaction_across_a_restart_of_the_server() {
     let cluster = Cluster::start();
@@ -30,7 +16,7 @@ async fn case_04_prepared_transaction_across_a_restart_of_the_server() {
     stage.expect_frontier(first - 1).await;
     drop(session);
     cluster.restart("fast");
-    back(&mut stage).await;
+    stage.recover().await;
     stage.expect_frontier(first - 1).await;
     let mut session = stage.database.session().await;
     let third = insert(&mut session).await;
@@ -48,7 +34,7 @@ async fn case_15_immediate_shutdown_makes_ids_jump() {
     let mut open = stage.transaction().await;
     insert(&mut open).await;
     cluster.restart("immediate");
-    back(&mut stage).await;
+    stage.recover().await;
     stage.expect(&[first]).await;
     let next = insert(&mut stage.database.session().await).await;
     assert!(next > first + 1, "the sequence was written ahead");

@@ -10,7 +10,8 @@ use super::{
 };
 use crate::{
     calls::{
-        ack, consumer, end_of, ids, metric, poll, poll_of, problem, refused, seek, until_watched,
+        ack, consumer, end_of, ids, metric, poll, poll_of, problem, refused, seek,
+        until_unsubscribed, until_watched,
     },
     round_trip::{next_group, ready, register, subscribe},
     server::eventually,
@@ -106,13 +107,14 @@ async fn two_replicas_move_a_consumer_back_once() {
     let (one, two) = tokio::join!(start(), start());
     let (mut first, mut second) = (one.clients().await, two.clients().await);
     register(&mut first, "SHOP").await;
-    // Both follow, and hold the event in memory.
+    // Both follow to the end, and hold the event in memory.
     let (_, mut stream) = subscribe(&mut first, ready("SHOP")).await;
-    let (_, mut observer) = subscribe(&mut second, ready("LIVE")).await;
+    let (_, mut observer) = subscribe(&mut first, ready("LIVE")).await;
+    let (_, mut other_observer) = subscribe(&mut second, ready("LIVE")).await;
     let mut session = database.session().await;
     let dead = draw(&mut session).await;
     let next = insert(&mut session).await;
-    for stream in [&mut stream, &mut observer] {
+    for stream in [&mut stream, &mut observer, &mut other_observer] {
         assert_eq!(ids(&next_group(stream).await.events), [next]);
     }
     ack(&mut first, "SHOP", next, None)
@@ -138,7 +140,9 @@ async fn two_replicas_move_a_consumer_back_once() {
     // The slower one may be at it still: its next alarm comes after that.
     let other = draw(&mut session).await;
     let last = insert(&mut session).await;
-    assert_eq!(ids(&next_group(&mut stream).await.events), [last]);
+    for stream in [&mut stream, &mut observer, &mut other_observer] {
+        assert_eq!(ids(&next_group(stream).await.events), [last]);
+    }
     let now = consumer(&mut first, "SHOP").await;
     assert_eq!((now.position, now.epoch), (next, rewound.epoch));
     insert_at(&mut session, other).await;
@@ -154,6 +158,32 @@ async fn two_replicas_move_a_consumer_back_once() {
     let moved = "eventstream_consumers_rewound_total";
     let moved = metric(&one, moved).await + metric(&two, moved).await;
     assert!((moved - 1.0).abs() < 0.1, "{moved}");
+}
+
+#[tokio::test]
+async fn replica_that_has_not_noticed_delivers_the_late_event_too() {
+    let database = Cluster::shared().database().await;
+    let noticing = database.server().arg(SOON).arg(REWIND).start();
+    let (one, two) = tokio::join!(noticing, database.server().start());
+    let (mut first, mut second) = (one.clients().await, two.clients().await);
+    register(&mut first, "SHOP").await;
+    let (_, mut stream) = subscribe(&mut first, ready("SHOP")).await;
+    let (_, mut observer) = subscribe(&mut second, ready("LIVE")).await;
+    let mut session = database.session().await;
+    let dead = draw(&mut session).await;
+    let next = insert(&mut session).await;
+    for stream in [&mut stream, &mut observer] {
+        assert_eq!(ids(&next_group(stream).await.events), [next]);
+    }
+    insert_at(&mut session, dead).await;
+    end_of(&mut stream).await;
+    // By push and by poll, though the second one holds the next event in memory.
+    let (_, mut stream) = subscribe(&mut second, ready("SHOP")).await;
+    assert_eq!(ids(&next_group(&mut stream).await.events), [dead, next]);
+    drop(stream);
+    until_unsubscribed(&mut second, "SHOP").await;
+    let polled = poll(&mut second, poll_of("SHOP")).await;
+    assert_eq!(ids(&polled.events), [dead, next]);
 }
 
 #[tokio::test]

@@ -270,3 +270,35 @@ async fn transaction_that_holds_the_frontier_is_named_in_the_log() {
     let status = stage.status().await;
     assert_eq!((status.held_id, status.held_for), (0, None));
 }
+
+#[tokio::test]
+async fn operators_skip_from_the_command_line() {
+    let mut stage = Stage::open().await;
+    let mut hung = stage.transaction().await;
+    let first = insert(&mut hung).await;
+    let second = insert(&mut stage.database.session().await).await;
+    let session = pid(&mut hung).await.to_string();
+    let to = second.to_string();
+    let cli = async |args: &[&str]| {
+        let output = stage.server.cli(args).await;
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {output:?}");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let shown = cli(&["status"]).await;
+    assert!(shown.contains(&format!("waits for ID {first}")), "{shown}");
+    assert!(shown.contains(&session), "{shown}");
+    let skip = ["frontier", "skip", "--to", &to, "--i-accept-loss"];
+    let reason = ["--reason", "OPS-7", "--json"];
+    let printed = cli(&[&skip[..], &reason[..]].concat()).await;
+    let printed: serde_json::Value = serde_json::from_str(&printed).expect("JSON");
+    assert_eq!(printed["frontier_before_id"], (first - 1).to_string());
+    assert_eq!(printed["frontier_after_id"], to);
+    assert_eq!(printed["blockers"][0]["session"], session);
+    stage.expect(&[second]).await;
+    let mut observer = stage.database.session().await;
+    let kept: (String, String) = sqlx::query_as("SELECT who, reason FROM evt_skips")
+        .fetch_one(&mut observer)
+        .await
+        .expect("kept");
+    assert_eq!(kept, ("local".to_owned(), "OPS-7".to_owned()));
+}

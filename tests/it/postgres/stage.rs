@@ -1,14 +1,14 @@
 //! A service on a database, a subscriber, and sessions of an application.
 
-use futoin_eventstream::proto::{GetStatusResponse, ReadyToReceiveResponse};
+use futoin_eventstream::proto::{GetStatusRequest, GetStatusResponse, ReadyToReceiveResponse};
 use sqlx::PgConnection;
 use tonic::Streaming;
 
 use super::{Cluster, Database, cluster::run};
 use crate::{
-    calls::status,
+    calls::{end_of, status},
     round_trip::{next_group, ready, register, subscribe},
-    server::{Clients, Server},
+    server::{Builder, Clients, Server, eventually},
 };
 
 pub struct Stage {
@@ -25,18 +25,21 @@ impl Stage {
     }
 
     pub async fn on(database: Database) -> Self {
-        Self::with(database, &[]).await
+        let server = database.server();
+        Self::with(database, server).await
     }
 
     /// On a new database, with more arguments of `serve`.
     pub async fn open_with(args: &[&str]) -> Self {
-        Self::with(Cluster::shared().database().await, args).await
-    }
-
-    async fn with(database: Database, args: &[&str]) -> Self {
+        let database = Cluster::shared().database().await;
         let server = args
             .iter()
             .fold(database.server(), |server, &arg| server.arg(arg));
+        Self::with(database, server).await
+    }
+
+    /// With a service that reaches the database in its own way.
+    pub async fn with(database: Database, server: Builder) -> Self {
         let server = server.start().await;
         let mut clients = server.clients().await;
         register(&mut clients, "SHOP").await;
@@ -60,6 +63,50 @@ impl Stage {
         let mut session = self.database.session().await;
         run(&mut session, "BEGIN").await;
         session
+    }
+
+    /// The stream ends because the database is away; waits until it works and
+    /// subscribes again.
+    pub async fn recover(&mut self) {
+        let end = end_of(&mut self.stream).await;
+        assert_eq!(end.code(), tonic::Code::Unavailable, "{end:?}");
+        self.until_working().await;
+        self.subscribe().await;
+    }
+
+    /// Waits until the database works.
+    pub async fn until_working(&self) {
+        let clients = self.clients.clone();
+        eventually(async || {
+            let request = GetStatusRequest {};
+            clients.clone().admin.get_status(request).await.map(drop)
+        })
+        .await;
+    }
+
+    /// Waits until calls are answered `UNAVAILABLE` because of the database.
+    pub async fn until_away(&self) {
+        let clients = self.clients.clone();
+        eventually(async || {
+            let request = GetStatusRequest {};
+            match clients.clone().admin.get_status(request).await {
+                Ok(status) => Err(format!("{status:?}")),
+                Err(status) => {
+                    crate::faults::assert_database_away(&status);
+                    Ok(())
+                }
+            }
+        })
+        .await;
+    }
+
+    /// Waits until a line of the service's log has this word.
+    pub async fn until_logged(&self, word: &str) {
+        eventually(async || match self.server.log() {
+            log if log.iter().any(|line| line.contains(word)) => Ok(()),
+            log => Err(log),
+        })
+        .await;
     }
 
     /// These events come next, in this order.

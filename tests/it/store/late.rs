@@ -75,9 +75,9 @@ pub async fn consumers_are_moved_back_once_for_each_late_id(store: &dyn Store) {
     assert_eq!(below, (before.0, rewound[0].epoch));
     assert!(below.1 > before.1);
 
-    let moves = [super::consumers::to("FAR", None, head)];
-    let moved = store.advance(EventId::START, &moves).await;
-    assert_eq!(moved.expect("answered"), [Advanced::At(id(head))]);
+    let forward = [super::consumers::to("FAR", None, head)];
+    let advanced = store.advance(EventId::START, &forward).await;
+    assert_eq!(advanced.expect("answered"), [Advanced::At(id(head))]);
     assert_eq!(store.rewind(&late).await.expect("answered"), []);
     assert_eq!(position(store, "FAR").await.0, head);
     let again = store.rewind(&[id(head - 2), id(head - 1)]).await;
