@@ -44,6 +44,8 @@ impl MysqlStore {
                 .map_err(|error| unavailable(&error))?;
             found.extend(ids.into_iter().map(EventId::stored));
         }
+        // The ranges come in any order.
+        found.sort_unstable();
         Ok(found)
     }
 
@@ -111,9 +113,10 @@ impl MysqlStore {
         tx: &mut MySqlConnection,
         late: &[EventId],
     ) -> Result<Option<i64>, sqlx::Error> {
-        // One that is known stays as it is, and counts no row.
-        const NOTE: &str = "INSERT INTO evt_late (stream, id, seen) VALUES (?, ?, UTC_TIMESTAMP())
-            ON DUPLICATE KEY UPDATE seen = evt_late.seen";
+        // One that is known stays as it is, and counts no row: an update in its
+        // place would, for the driver asks for rows that were found.
+        const NOTE: &str =
+            "INSERT IGNORE INTO evt_late (stream, id, seen) VALUES (?, ?, UTC_TIMESTAMP())";
         const LAST_KEPT: &str = "SELECT id FROM evt_late WHERE stream = ?
             ORDER BY id DESC LIMIT 1 OFFSET ?";
         const FORGET: &str = "DELETE FROM evt_late WHERE stream = ? AND id <= ?";
