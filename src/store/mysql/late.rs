@@ -44,6 +44,8 @@ impl MysqlStore {
                 .map_err(|error| unavailable(&error))?;
             found.extend(ids.into_iter().map(EventId::stored));
         }
+        // The ranges come in any order.
+        found.sort_unstable();
         Ok(found)
     }
 
