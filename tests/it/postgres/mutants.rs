@@ -353,7 +353,7 @@ enum Flaw {
 }
 
 impl Rule {
-    fn has(&self, flaw: Flaw) -> bool {
+    fn has(self, flaw: Flaw) -> bool {
         self.flaw == Some(flaw)
     }
 }
