@@ -158,7 +158,7 @@ async fn late_event_is_delivered_before_it_goes() {
     let mut clients = server.clients().await;
     register(&mut clients, "SHOP").await;
     let first = add_many(&mut clients, "T", 3).await;
-    let polled = poll(&mut clients, poll_of("SHOP")).await;
+    let polled = arrived(&clients).await;
     assert_eq!(ids(&polled.events), first);
     let mut held = database.session().await;
     crate::postgres::run(&mut held, "BEGIN").await;
