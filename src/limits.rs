@@ -152,7 +152,7 @@ pub const DEAD_RANGES: usize = 100_000;
 pub const SENTINEL_LOOK_RANGES: usize = 10_000;
 
 /// Ranges of one statement of the sentinel: below every engine's bound for
-/// parameters, and some milliseconds.
+/// parameters, and 1.5 ms of PostgreSQL.
 pub const SENTINEL_STATEMENT_RANGES: usize = 1000;
 
 /// Late ids that one statement returns; the rest is found by the next look.

@@ -86,6 +86,7 @@ struct Shared {
     settled: i64,
     /// Bytes of one of the events that were read last.
     typical_size: usize,
+    blockers: blockers::Told,
 }
 
 impl Default for Shared {
@@ -94,6 +95,7 @@ impl Default for Shared {
             low_end: LowEnd::default(),
             settled: 0,
             typical_size: CAUTIOUS_SIZE,
+            blockers: None,
         }
     }
 }

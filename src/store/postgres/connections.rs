@@ -527,10 +527,12 @@ fn is_unsent(error: &sqlx::Error) -> bool {
     }
 }
 
-/// Connection exceptions, shutdown, crash, start-up, and a server that became
-/// a standby.
+/// Connection exceptions, shutdown, crash, start-up, a server that became a
+/// standby, and a session that does not know its own statements: a pooler has
+/// put another one in its place.
 fn ends_connection(state: &str) -> bool {
-    state.starts_with("08") || matches!(state, "57P01" | "57P02" | "57P03" | "57P05" | "25006")
+    const STATES: [&str; 6] = ["57P01", "57P02", "57P03", "57P05", "25006", "26000"];
+    state.starts_with("08") || STATES.contains(&state)
 }
 
 fn classify(error: &sqlx::Error, effect: Effect) -> Error {

@@ -132,7 +132,9 @@ impl PostgresStore {
             effect,
             cause: format!("no answer within {limit:?}"),
         };
-        timeout(limit, work).await.map_err(lost)?
+        timeout(limit, pooler::unmixed(effect, work))
+            .await
+            .map_err(lost)?
     }
 
     /// The statement with this stream's table names.

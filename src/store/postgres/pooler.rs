@@ -10,6 +10,9 @@
 //!   its mark, and it may not lose it;
 //! * the tail reads its own mark with each piece of evidence.
 
+use std::panic::AssertUnwindSafe;
+
+use futures_util::FutureExt as _;
 use sqlx::{Connection as _, PgConnection, Row as _, postgres::PgConnectOptions};
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -32,6 +35,23 @@ const NEIGHBOURS: usize = 3;
 const REMEDY: &str = "point db.url at the server itself or at a pool in session mode (pgbouncer: \
                       pool_mode = session)";
 
+/// Does `work`, which may meet another session in the place of its own once a
+/// pooler changes its mode: prepared statements are known by numbers, so that
+/// one's statement can be answered by another's, with columns that the driver
+/// does not expect. That panics there, and means that the session is lost.
+pub(super) async fn unmixed<T>(
+    effect: Effect,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let done = AssertUnwindSafe(work).catch_unwind().await;
+    done.unwrap_or_else(|_panic| {
+        Err(Error::Lost {
+            effect,
+            cause: "an answer of another statement: something between mixes sessions".into(),
+        })
+    })
+}
+
 /// A session whose statements all reach one session of the server.
 pub(super) async fn examined(options: &PostgresOptions) -> Result<PgConnection, Error> {
     let plain = options.url.connect_options();
@@ -53,7 +73,7 @@ pub(super) async fn examined(options: &PostgresOptions) -> Result<PgConnection, 
                 "the pooler gave no {} sessions within {CONNECT_TIMEOUT:?}; pgbouncer's pool_size must \
                  be at least {} for this service, and pool_mode = session",
                 NEIGHBOURS + 1,
-                options.read_connections + options.write_connections + 2
+                options.read_connections + options.write_connections + 3
             ),
         }),
     }

@@ -17,7 +17,7 @@ use super::{
     connections::unavailable,
     floors::Floors,
     head::Head,
-    pooler::{READ_MARK, session_lost},
+    pooler::{READ_MARK, session_lost, unmixed},
     queue::event,
 };
 use crate::{
@@ -329,17 +329,25 @@ fn conclude(after: EventId, proven: i64, head: EventId, rows: Rows, above: Above
 #[async_trait]
 impl Tail for PostgresTail {
     async fn frontier(&mut self, known: EventId) -> Result<Proof, Error> {
-        let outcome = timeout(self.limit(), self.prove(known)).await;
+        let outcome = timeout(self.limit(), unmixed(Effect::None, self.prove(known))).await;
         self.answered(outcome)
     }
 
     async fn read(&mut self, after: EventId, gaps: &[IdRange]) -> Result<TailRead, Error> {
-        let outcome = timeout(self.limit(), self.cycle(after, gaps, Above::Read)).await;
+        let outcome = timeout(
+            self.limit(),
+            unmixed(Effect::None, self.cycle(after, gaps, Above::Read)),
+        )
+        .await;
         self.answered(outcome)
     }
 
     async fn recheck(&mut self, after: EventId, gaps: &[IdRange]) -> Result<TailRead, Error> {
-        let outcome = timeout(self.limit(), self.cycle(after, gaps, Above::Leave)).await;
+        let outcome = timeout(
+            self.limit(),
+            unmixed(Effect::None, self.cycle(after, gaps, Above::Leave)),
+        )
+        .await;
         self.answered(outcome)
     }
 }

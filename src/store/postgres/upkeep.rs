@@ -157,13 +157,15 @@ impl PostgresStore {
     /// was before it, and each after it sees what it recorded.
     ///
     /// Its lock on the queue counts as evidence of a writer like any other: a
-    /// trigger of the application's may well insert when rows are deleted. It
-    /// delays dead ids by a batch, no event.
+    /// trigger of the application's may well insert when rows are deleted. So
+    /// it holds the frontier for some milliseconds, and where an application
+    /// has locked a row for not much longer: then the batch is given up.
     fn batch_sql(&self, batch: &Discard) -> SqlStr {
         const BATCH: &str = "SET LOCAL lock_timeout = '500ms';
             SELECT FROM evt_leases
             WHERE stream = STREAM AND task = 'discard' AND fence = FENCE FOR SHARE;
             SELECT FROM evt_stream WHERE stream = STREAM FOR NO KEY UPDATE;
+            SET LOCAL lock_timeout = '50ms';
             WITH ends AS MATERIALIZED (
                 SELECT stream.discarded_to AS low, least(stream.frontier,
                     (SELECT last_evt_id FROM evt_consumers ORDER BY last_evt_id LIMIT 1),

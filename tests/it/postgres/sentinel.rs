@@ -107,13 +107,14 @@ async fn two_replicas_move_a_consumer_back_once() {
     let (one, two) = tokio::join!(start(), start());
     let (mut first, mut second) = (one.clients().await, two.clients().await);
     register(&mut first, "SHOP").await;
-    // Both follow, and hold the event in memory.
+    // Both follow to the end, and hold the event in memory.
     let (_, mut stream) = subscribe(&mut first, ready("SHOP")).await;
-    let (_, mut observer) = subscribe(&mut second, ready("LIVE")).await;
+    let (_, mut observer) = subscribe(&mut first, ready("LIVE")).await;
+    let (_, mut other_observer) = subscribe(&mut second, ready("LIVE")).await;
     let mut session = database.session().await;
     let dead = draw(&mut session).await;
     let next = insert(&mut session).await;
-    for stream in [&mut stream, &mut observer] {
+    for stream in [&mut stream, &mut observer, &mut other_observer] {
         assert_eq!(ids(&next_group(stream).await.events), [next]);
     }
     ack(&mut first, "SHOP", next, None)
@@ -139,7 +140,9 @@ async fn two_replicas_move_a_consumer_back_once() {
     // The slower one may be at it still: its next alarm comes after that.
     let other = draw(&mut session).await;
     let last = insert(&mut session).await;
-    assert_eq!(ids(&next_group(&mut stream).await.events), [last]);
+    for stream in [&mut stream, &mut observer, &mut other_observer] {
+        assert_eq!(ids(&next_group(stream).await.events), [last]);
+    }
     let now = consumer(&mut first, "SHOP").await;
     assert_eq!((now.position, now.epoch), (next, rewound.epoch));
     insert_at(&mut session, other).await;
