@@ -94,7 +94,7 @@ async fn times_are_found(active: Kind, warehouse: Kind) {
     ];
     let output = stage.server.cli(&tail).await;
     let text = String::from_utf8(output.stdout).expect("text");
-    let seen: Vec<_> = text.lines().map(|line| json_id(line)).collect();
+    let seen: Vec<_> = text.lines().map(json_id).collect();
     assert_eq!(seen, (7..=30).collect::<Vec<_>>());
 }
 
