@@ -37,8 +37,10 @@ from_debian_without_service() {
         chmod +x "$policy"
         ours=yes
     fi
-    from_debian "$@"
-    [ -z "$ours" ] || rm "$policy"
+    (
+        [ -z "$ours" ] || trap 'rm -f "$policy"' EXIT
+        from_debian "$@"
+    )
 }
 
 # A home appears in one move, when it is complete: an interrupted

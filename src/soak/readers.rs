@@ -33,7 +33,7 @@ pub(super) enum Kind {
     Naive,
     /// The same, but waits half a second for ids that are missing.
     Grace,
-    /// What FutoIn's EventStream on Node.js does.
+    /// What FutoIn's implementation on Node.js does.
     Original,
 }
 

@@ -56,17 +56,15 @@ impl Engine for Sqlite {
         let queue = &self.names.queue;
         let into = format!("INSERT INTO {queue} (type, data, ts)");
         let event = format!("'{EVENT_TYPE}', ?1, CURRENT_TIMESTAMP");
-        match shape {
-            Shape::Select => format!(
+        if shape == Shape::Select {
+            return format!(
                 "{into} WITH RECURSIVE counted (n) AS (
                     SELECT 1 UNION ALL SELECT n + 1 FROM counted WHERE n < {rows})
                  SELECT {event} FROM counted RETURNING id"
-            ),
-            _ => {
-                let tuples = tuples(&format!("({event})"), rows);
-                format!("{into} VALUES {tuples} RETURNING id")
-            }
+            );
         }
+        let tuples = tuples(&format!("({event})"), rows);
+        format!("{into} VALUES {tuples} RETURNING id")
     }
 
     fn make_other(&self) -> String {

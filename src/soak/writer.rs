@@ -154,7 +154,8 @@ impl<'a> Writer<'a> {
         };
         let outcome = match played {
             Some(Ok(outcome)) => {
-                self.session = Some(session);
+                // A kill that was on its way shall not hit the next transaction.
+                self.session = plan.fault.is_none().then_some(session);
                 self.failures = 0;
                 outcome
             }
@@ -201,7 +202,7 @@ impl<'a> Writer<'a> {
                 if let Err(error) = self.kill(session).await {
                     self.scene.ledger.trouble(&error);
                 }
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         }
     }

@@ -22,6 +22,8 @@ pub struct Segment {
     through: EventId,
     events: Vec<Event>,
     bytes: usize,
+    /// Whether each event can be delivered.
+    sound: bool,
     settled_at: Option<Instant>,
     published_through: u64,
     encoded: OnceLock<Encoded>,
@@ -47,6 +49,7 @@ impl Segment {
         Self {
             after,
             through,
+            sound: events.iter().all(|event| event.fault.is_none()),
             events,
             bytes,
             settled_at: None,
@@ -167,6 +170,9 @@ impl Selection {
     /// Picks wanted events of the next segment, as long as there is room. Stops
     /// before an event that cannot be delivered, even if it is the first.
     pub fn pick(&mut self, segment: &Arc<Segment>, want: &Want, room: Room) {
+        if self.takes_whole(segment, want, room) {
+            return;
+        }
         let first = segment
             .events
             .partition_point(|event| event.id <= self.reached);
@@ -206,6 +212,25 @@ impl Selection {
         }
         let left = segment.events.len() - segment.events.partition_point(|e| e.id <= self.reached);
         self.published = segment.published_through.saturating_sub(left as u64);
+    }
+
+    /// The usual case of a subscriber that follows everything: no look at each
+    /// event. False, and nothing is picked, if it is another case.
+    fn takes_whole(&mut self, segment: &Arc<Segment>, want: &Want, room: Room) -> bool {
+        let (events, bytes) = (segment.events.len(), segment.bytes - OVERHEAD);
+        let usual = want.is_all() && segment.sound && self.reached <= segment.after && events > 0;
+        if !usual || self.events + events > room.events || self.bytes + bytes > room.bytes {
+            return false;
+        }
+        self.slices.push(Slice {
+            segment: Arc::clone(segment),
+            picked: std::iter::once(0..events).collect(),
+        });
+        self.events += events;
+        self.bytes += bytes;
+        self.reached = segment.through;
+        self.published = segment.published_through;
+        true
     }
 
     /// Events published by this process up to [`Self::reached`]; meaningful
@@ -254,5 +279,60 @@ impl Selection {
     /// The picked events, ascending.
     pub fn events(&self) -> impl Iterator<Item = &Event> {
         self.slices.iter().flat_map(Slice::events)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::event::EventType;
+
+    fn event(id: i64, size: usize, faulty: bool) -> Event {
+        Event {
+            id: EventId::stored(id),
+            kind: "A".into(),
+            data: "x".repeat(size).into(),
+            ts: None,
+            fault: faulty.then_some(Fault::DataNotText),
+        }
+    }
+
+    proptest! {
+        /// A filter that takes everything looks at each event.
+        #[test]
+        fn segment_is_taken_whole_as_it_would_be_one_by_one(
+            sizes in proptest::collection::vec((0usize..50, proptest::bool::weighted(0.02)), 0..20),
+            cuts in proptest::collection::vec(1usize..8, 1..5),
+            cursor in 0i64..15, events in 1usize..20, bytes in 1usize..1500,
+        ) {
+            let all: Vec<Event> = (1..).zip(&sizes).map(|(id, &(size, faulty))| event(id, size, faulty)).collect();
+            let mut segments = Vec::new();
+            let mut rest = all.as_slice();
+            for cut in cuts {
+                let (now, later) = rest.split_at(cut.min(rest.len()));
+                let Some(last) = now.last() else { break };
+                let after = now[0].id.previous();
+                let segment = Segment::new(after, last.id, now.to_vec());
+                let published = u64::try_from(last.id.get()).unwrap();
+                segments.push(Arc::new(segment.settled_at(Instant::now(), published)));
+                rest = later;
+            }
+            let select = |want: &Want| {
+                let mut selection = Selection::at(EventId::stored(cursor));
+                for segment in segments.iter().filter(|segment| segment.through().get() > cursor) {
+                    selection.pick(segment, want, Room { events, bytes });
+                    if selection.is_full() {
+                        break;
+                    }
+                }
+                let ids: Vec<_> = selection.events().map(|event| event.id).collect();
+                (ids, selection.count(), selection.bytes(), selection.reached(), selection.is_full(),
+                    selection.published(), selection.blocked_by())
+            };
+            let each = Want::Only([EventType::parse("A").unwrap()].into());
+            prop_assert_eq!(select(&Want::All), select(&each));
+        }
     }
 }

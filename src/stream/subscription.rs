@@ -7,6 +7,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use metrics::{Counter, Histogram};
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until, timeout},
@@ -44,8 +45,31 @@ pub struct Subscription {
     tip: watch::Receiver<Tip>,
     next_heartbeat: Instant,
     phase: Phase,
+    meters: Meters,
     _listening: Listening,
     _permit: tokio::sync::OwnedSemaphorePermit,
+}
+
+/// Looked up once: a group to a thousand subscribers would look them up a
+/// thousand times.
+#[derive(Debug)]
+struct Meters {
+    delivered: Counter,
+    redelivered: Counter,
+    dropped: Counter,
+    seconds: Histogram,
+}
+
+impl Meters {
+    fn new(live: bool) -> Self {
+        let mode = if live { "live" } else { "reliable" };
+        Self {
+            delivered: metrics::counter!(telemetry::EVENTS_DELIVERED, "mode" => mode),
+            redelivered: metrics::counter!(telemetry::EVENTS_REDELIVERED),
+            dropped: metrics::counter!(telemetry::LIVE_DROPPED_EVENTS),
+            seconds: metrics::histogram!(telemetry::DELIVERY_SECONDS),
+        }
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -83,6 +107,7 @@ impl Subscription {
             seq: 0,
             next_heartbeat: Instant::now() + limits.heartbeat,
             phase: Phase::Opening,
+            meters: Meters::new(matches!(claim, Claim::Live)),
             engine,
             claim,
             id,
@@ -176,7 +201,8 @@ impl Subscription {
 
     /// Until something may have changed.
     async fn wait(&mut self, may_send: bool) {
-        let draining = self.engine.draining.clone();
+        let engine = Arc::clone(&self.engine);
+        let draining = &engine.draining;
         let tip = &mut self.tip;
         let tip_changed = async {
             // A hub that is gone means that the process ends.
@@ -276,7 +302,7 @@ impl Subscription {
         if !worth_sending {
             return None;
         }
-        metrics::counter!(telemetry::LIVE_DROPPED_EVENTS).increment(skipped);
+        self.meters.dropped.increment(skipped);
         let dropped_groups = skipped.div_ceil(self.limits.group_events as u64);
         let seq = self.seq + i64::try_from(dropped_groups).unwrap_or(0);
         self.seq = seq + 1;
@@ -361,19 +387,15 @@ impl Subscription {
     }
 
     fn note_delivery(&self, selection: &Selection) {
-        let mode = if let Claim::Held(held) = &self.claim {
+        if let Claim::Held(held) = &self.claim {
             let ids = selection.events().map(|event| event.id);
             let again = self.engine.sessions.note_delivered(&held.key, ids);
-            metrics::counter!(telemetry::EVENTS_REDELIVERED).increment(again as u64);
-            "reliable"
-        } else {
-            "live"
-        };
-        metrics::counter!(telemetry::EVENTS_DELIVERED, "mode" => mode)
-            .increment(selection.count() as u64);
+            self.meters.redelivered.increment(again as u64);
+        }
+        self.meters.delivered.increment(selection.count() as u64);
         if let Some(settled_at) = selection.slices().first().and_then(Slice::settled_at) {
-            metrics::histogram!(telemetry::DELIVERY_SECONDS)
-                .record(settled_at.elapsed().as_secs_f64());
+            let delay = settled_at.elapsed();
+            self.meters.seconds.record(delay.as_secs_f64());
         }
     }
 

@@ -2,6 +2,7 @@
 //! durable settings, and its raw driver, which is what the service's figures
 //! are compared with and how another process of the application writes.
 
+mod mysql;
 mod postgres;
 mod sqlite;
 
@@ -17,6 +18,8 @@ pub(crate) enum Kind {
     Sqlite,
     /// A server of the installed version with its defaults.
     Postgres,
+    /// The same of MariaDB.
+    Mysql,
 }
 
 impl Kind {
@@ -25,6 +28,7 @@ impl Kind {
         Ok(match self {
             Self::Sqlite => Arc::new(sqlite::Files::new(dir)),
             Self::Postgres => Arc::new(postgres::Cluster::start(dir)?),
+            Self::Mysql => Arc::new(mysql::Cluster::start(dir)?),
         })
     }
 }

@@ -43,7 +43,7 @@ const KEEPER: &str = r#"
     $as "$(command -v initdb)" --auth=trust --username=postgres --encoding=UTF8 \
         --locale=C.UTF-8 --pgdata="$dir/data" >initdb.log 2>&1 || { cat initdb.log >&2; exit 1; }
     $as "$(command -v pg_ctl)" --pgdata="$dir/data" --log="$dir/data/log" -w \
-        -o "-c listen_addresses='' -k $dir" start >&2
+        -o "-c listen_addresses='' -k $dir" start >/dev/null
     echo "$dir"
     head -n 1 data/postmaster.pid
     postgres --version
@@ -73,7 +73,6 @@ impl Cluster {
             .arg(dir)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
             .spawn()?;
         let output = keeper.stdout.take().context("stdout is piped")?;
         let mut lines = BufReader::new(output).lines();

@@ -8,6 +8,7 @@
 use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
 
 use sqlx::{MySqlConnection, Row as _};
+use tokio::time::Instant;
 
 use super::{
     MysqlStore,
@@ -24,8 +25,15 @@ const TRANSACTIONS: &str = "SELECT x.trx_mysql_thread_id, CONCAT_WS('@', p.USER,
         1000 * TIMESTAMPDIFF(SECOND, CONVERT_TZ(x.trx_started, 'SYSTEM', '+00:00'),
             UTC_TIMESTAMP())
     FROM information_schema.INNODB_TRX x
-    LEFT JOIN information_schema.PROCESSLIST p ON p.ID = x.trx_mysql_thread_id
-    WHERE x.trx_rows_modified > 0 AND x.trx_mysql_thread_id <> 0";
+    JOIN information_schema.PROCESSLIST p ON p.ID = x.trx_mysql_thread_id
+    WHERE x.trx_rows_modified > 0";
+
+/// The same answer is given for so long: InnoDB makes its list anew only if
+/// nobody has asked for it for 100 ms.
+const MEMORY: Duration = Duration::from_millis(250);
+
+/// What was told when.
+pub(super) type Told = Option<(Instant, Vec<Blocker>)>;
 
 impl MysqlStore {
     pub(super) async fn read_blockers(&self) -> Result<Vec<Blocker>, Error> {
@@ -33,13 +41,27 @@ impl MysqlStore {
         if !self.is_held_back(&mut connection).await? {
             return Ok(Vec::new());
         }
-        let queue = Queue::find(&mut connection, &self.options.common.names).await?;
-        let changing = told(&mut connection, TRANSACTIONS.to_owned()).await?;
-        let writing = match told(&mut connection, by_plugin(&queue)).await? {
-            None => told(&mut connection, by_schema(&queue)).await?,
+        let told_before = self.with_shared(|shared| shared.blockers.clone());
+        if let Some((_, blockers)) = told_before.filter(|(when, _)| when.elapsed() < MEMORY) {
+            return Ok(blockers);
+        }
+        let blockers = self.ask_for_blockers(&mut connection).await?;
+        let told = Some((Instant::now(), blockers.clone()));
+        self.with_shared(|shared| shared.blockers = told);
+        Ok(blockers)
+    }
+
+    async fn ask_for_blockers(
+        &self,
+        connection: &mut MySqlConnection,
+    ) -> Result<Vec<Blocker>, Error> {
+        let queue = Queue::find(connection, &self.options.common.names).await?;
+        let changing = told(connection, TRANSACTIONS.to_owned()).await?;
+        let writing = match told(connection, by_plugin(&queue)).await? {
+            None => told(connection, by_schema(&queue)).await?,
             told => told,
         };
-        let prepared = told(&mut connection, "XA RECOVER".to_owned()).await?;
+        let prepared = told(connection, "XA RECOVER".to_owned()).await?;
         let mut blockers = sessions(writing, changing);
         blockers.extend(transactions(&prepared.unwrap_or_default()));
         blockers.sort_by_key(|blocker| Reverse((blocker.age, blocker.prepared)));

@@ -113,26 +113,28 @@ impl MysqlStore {
         tx: &mut MySqlConnection,
         late: &[EventId],
     ) -> Result<Option<i64>, sqlx::Error> {
-        // One that is known stays as it is, and counts no row: an update in its
-        // place would, for the driver asks for rows that were found.
-        const NOTE: &str =
-            "INSERT IGNORE INTO evt_late (stream, id, seen) VALUES (?, ?, UTC_TIMESTAMP())";
+        // Asked for first: what an INSERT that changes nothing counts as differs
+        // between servers and flags of the client.
+        const NOTED: &str = "SELECT id FROM evt_late WHERE stream = ? AND id IN (ROWS)";
+        const NOTE: &str = "INSERT INTO evt_late (stream, id, seen) VALUES ROWS
+            ON DUPLICATE KEY UPDATE seen = evt_late.seen";
         const LAST_KEPT: &str = "SELECT id FROM evt_late WHERE stream = ?
             ORDER BY id DESC LIMIT 1 OFFSET ?";
         const FORGET: &str = "DELETE FROM evt_late WHERE stream = ? AND id <= ?";
-        let mut late: Vec<i64> = late.iter().map(|id| id.get()).collect();
-        late.sort_unstable();
-        let mut lowest = None;
-        for id in late {
-            let noted = sqlx::query(NOTE)
-                .bind(self.stream())
-                .bind(id)
-                .execute(&mut *tx)
-                .await?;
-            if noted.rows_affected() == 1 {
-                lowest = lowest.or(Some(id));
-            }
+        if late.is_empty() {
+            return Ok(None);
         }
+        let mut find = self.query_of(NOTED, "?", late.len()).bind(self.stream());
+        let mut note = self.query_of(NOTE, "(?, ?, UTC_TIMESTAMP())", late.len());
+        for id in late {
+            find = find.bind(id.get());
+            note = note.bind(self.stream()).bind(id.get());
+        }
+        let rows = find.fetch_all(&mut *tx).await?;
+        let noted: Vec<i64> = rows.iter().map(|row| row.get("id")).collect();
+        let fresh = late.iter().map(|id| id.get());
+        let lowest = fresh.filter(|id| !noted.contains(id)).min();
+        note.execute(&mut *tx).await?;
         let beyond: Option<i64> = sqlx::query_scalar(LAST_KEPT)
             .bind(self.stream())
             .bind(limits::KEPT_LATE_IDS)

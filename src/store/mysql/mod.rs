@@ -84,6 +84,7 @@ struct Shared {
     settled: i64,
     /// Bytes of one of the events that were read last.
     typical_size: usize,
+    blockers: blockers::Told,
 }
 
 impl Default for Shared {
@@ -92,6 +93,7 @@ impl Default for Shared {
             low_end: LowEnd::default(),
             settled: 0,
             typical_size: CAUTIOUS_SIZE,
+            blockers: None,
         }
     }
 }

@@ -27,6 +27,7 @@ const KEEPER: &str = r#"
     set -eu
     trap '' INT TERM HUP
     dir=$1; shift
+    trap 'rm -rf "$dir"' EXIT
     as="$*"
     [ -z "$as" ] || chown "$owner" "$dir"
     cd "$dir"
@@ -45,7 +46,9 @@ const KEEPER: &str = r#"
         kill "-$1" "$server" 2>/dev/null || true
         wait "$server" 2>/dev/null || true
     }
-    $as mariadb-install-db --no-defaults --datadir="$dir/data" \
+    # A server that starts removes the temporary tables of all others there.
+    $as mkdir "$dir/tmp"
+    $as mariadb-install-db --no-defaults --datadir="$dir/data" --tmpdir="$dir/tmp" \
         --auth-root-authentication-method=normal --skip-test-db --skip-name-resolve \
         --innodb-flush-method=nosync --sync-frm=0 >"$dir/install" 2>&1 \
         || cat "$dir/install" >&2
@@ -58,7 +61,6 @@ const KEEPER: &str = r#"
         esac
     done
     end KILL
-    rm -rf "$dir"
 "#;
 
 /// What every server of the tests is told.
@@ -69,7 +71,7 @@ const SETTINGS: &str = "
     max_connections = 300
     innodb_buffer_pool_size = 32M
     innodb_log_file_size = 16M
-    innodb_flush_log_at_trx_commit = 0
+    innodb_flush_log_at_trx_commit = 2
     innodb_flush_method = nosync
     sync_frm = 0
     character_set_server = utf8mb4
@@ -185,11 +187,6 @@ impl Cluster {
         self.order("stop", "stopped");
     }
 
-    /// Starts what [`Self::stop`] stopped.
-    pub fn start_again(&self) {
-        self.order("start", "ready");
-    }
-
     fn order(&self, order: &str, answer: &str) {
         let mut keeper = self.keeper.lock().expect("no panic inside");
         keeper.ask(order, answer);
@@ -243,6 +240,7 @@ fn configuration(dir: &Path, offer: Offer, mode: LockMode, settings: &str) -> St
          datadir = {dir}/data
          socket = {dir}/socket
          pid_file = {dir}/pid
+         tmpdir = {dir}/tmp
          innodb_autoinc_lock_mode = {mode}
          {SETTINGS}
          {offer}

@@ -161,7 +161,7 @@ async fn unfit_servers_are_refused() {
         (
             "auto_increment_increment = 2",
             "auto_increment_increment = 1",
-            "let one server write",
+            "db.galera",
         ),
     ] {
         database.run(&format!("SET GLOBAL {change}")).await;
