@@ -198,7 +198,7 @@ mod tests {
         command().debug_assert();
         let help = command().render_long_help().to_string();
         assert!(
-            help.contains("--two-phase") && help.contains("--db URL"),
+            help.contains("--two-phase") && help.contains("--db <URL>"),
             "{help}"
         );
         assert!(!help.contains("--db-queue-table"), "{help}");
