@@ -28,4 +28,7 @@ step "building the tests in release" cargo test --quiet --release --features soa
 step "kills under load" passed soak::hundred_kills
 step "load for ${SOAK_MINUTES:-30} minutes" passed soak::hours_of_load
 step "adversarial writers on each engine" passed soak::writers_on
+EVENTSTREAM_UPKEEP_SECONDS=$((60 * ${SOAK_MINUTES:-30}))
+export EVENTSTREAM_UPKEEP_SECONDS
+step "upkeep in trouble for ${SOAK_MINUTES:-30} minutes" passed upkeep::soak
 step "time-outs" passed lifecycle::silent_peer

@@ -30,6 +30,7 @@ use crate::{
         SessionTiming, Settings,
     },
     telemetry,
+    upkeep::{self, Discarder, Expirer},
 };
 
 /// Serves until a signal or a failure; returns after everything was closed.
@@ -74,6 +75,7 @@ pub async fn serve_until(
         closing,
     );
     life.fronts.spawn("farewell", farewell);
+    start_upkeep(&config, &life, &stream);
     life.engine.spawn(
         "metrics",
         telemetry::upkeep(metrics, life.engine.stopping()),
@@ -148,6 +150,19 @@ fn start_http(
         listener.serve(http::router(sources), closing, killed),
     );
     Ok(())
+}
+
+/// Beside the fronts: what uses the stream ends before it does.
+fn start_upkeep(config: &Config, life: &Lifecycle, stream: &EventStream) {
+    let lapse = config.upkeep_lease;
+    if let Some(discarding) = config.discard {
+        let discarder = Discarder::new(stream.clone(), discarding);
+        upkeep::start(discarder, stream, lapse, &life.fronts);
+    }
+    if !config.expire.is_empty() {
+        let expirer = Expirer::new(stream.clone(), config.expire.clone());
+        upkeep::start(expirer, stream, lapse, &life.fronts);
+    }
 }
 
 /// Opens the database of a configuration, making or adopting its tables.
@@ -255,7 +270,16 @@ fn common_options(config: &Config) -> Options {
         },
         request_window: config.stream.request_id_window,
         session_lapse: config.stream.session_lapse,
+        place: place(config),
     }
+}
+
+/// What this replica calls itself: the host and where it listens.
+fn place(config: &Config) -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{} {}", host.trim(), config.grpc.listen)
+        .trim()
+        .to_owned()
 }
 
 fn settings(config: &Config) -> Settings {

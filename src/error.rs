@@ -148,7 +148,7 @@ impl From<store::Error> for Error {
         tracing::warn!(%error, class = error.class(), "database error");
         let effect = match error {
             store::Error::Unavailable { effect, .. } | store::Error::Lost { effect, .. } => effect,
-            store::Error::Contract(_) => Effect::None,
+            store::Error::Contract(_) | store::Error::Discarded(_) => Effect::None,
         };
         Self::Database { effect }
     }

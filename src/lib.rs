@@ -1,7 +1,7 @@
 //! A transactional event stream (outbox) served over gRPC.
 //!
 //! The modules depend on each other in one direction only:
-//! `event <- store <- stream <- {grpc, http} <- app <- main`; `tests/it`
+//! `event <- store <- stream <- {grpc, http, upkeep} <- app <- main`; `tests/it`
 //! holds this. See ARCHITECTURE.md for the map.
 
 pub mod app;
@@ -19,3 +19,4 @@ pub mod soak;
 pub mod store;
 pub mod stream;
 pub mod telemetry;
+pub mod upkeep;

@@ -203,6 +203,31 @@ pub const WRITER_BATCH_EVENTS: usize = 1000;
 /// and below the default `max_allowed_packet` of 16 MiB.
 pub const WRITER_BATCH_BYTES: usize = 8 * MIB;
 
+// ----------------------------------------------------------------- upkeep
+
+/// Rows of one batch of the discarder unless configured: some 4 ms.
+pub const DISCARD_ROWS: usize = 1000;
+
+/// The most that may be configured: the stream's row is locked meanwhile, and
+/// acknowledgements wait.
+pub const MAX_DISCARD_ROWS: usize = 10_000;
+
+/// A batch that takes longer is followed by a smaller one: an acknowledgement
+/// (and on SQLite a writer) may have waited as long.
+pub const DISCARD_BATCH_TIME: Duration = Duration::from_millis(50);
+
+/// How often the discarder looks whether there is plenty to do: one cheap query.
+pub const DISCARD_LOOK: Duration = Duration::from_secs(10);
+
+/// How often consumers are looked at for life, unless a rule's time is short.
+pub const EXPIRY_LOOK: Duration = Duration::from_mins(1);
+
+/// The same for a rule of seconds.
+pub const EXPIRY_LOOK_SHORTEST: Duration = Duration::from_secs(1);
+
+/// The most rules of expiry: each is compared with each consumer.
+pub const MAX_EXPIRY_RULES: usize = 100;
+
 // ------------------------------------------------------------ connections
 
 /// Connections per listener unless configured: below the usual limit of open

@@ -61,6 +61,20 @@ pub const ACK_BATCH_SIZE: &str = "eventstream_ack_batch_size";
 pub const TAIL_READS: &str = "eventstream_tail_reads_total";
 /// Databases found to be older than they were.
 pub const RESTORES_DETECTED: &str = "eventstream_restores_detected_total";
+/// 1 in the replica that does a `task` of upkeep, 0 in one that could.
+pub const UPKEEP_LEASE: &str = "eventstream_upkeep_lease";
+/// Failed steps of upkeep, by `task`.
+pub const UPKEEP_ERRORS: &str = "eventstream_upkeep_errors_total";
+/// Events deleted by the discarder.
+pub const DISCARDED_EVENTS: &str = "eventstream_discarded_events_total";
+/// Ids that every consumer has and that are still kept, when last looked at.
+pub const DISCARDABLE_IDS: &str = "eventstream_discardable_ids";
+/// Consumers unregistered because they showed no life.
+pub const CONSUMERS_EXPIRED: &str = "eventstream_consumers_expired_total";
+/// Consumers that show no life and that a rule warns of.
+pub const CONSUMERS_SILENT: &str = "eventstream_consumers_silent";
+/// 1 for the consumer that holds the oldest events, by `user`, `component`.
+pub const HOLDS_OLDEST: &str = "eventstream_consumer_holds_oldest";
 /// Seconds that the frontier has been waiting for the same id.
 pub const FRONTIER_WAITS_SECONDS: &str = "eventstream_frontier_waits_seconds";
 /// Ranges of dead ids that are looked at again.
@@ -264,8 +278,22 @@ fn describe() {
     gauge!(STREAMS_OPEN, "open subscriptions");
     gauge!(RING_BYTES, Unit::Bytes, "bytes of recent events in memory");
     gauge!(RING_EVENTS, "recent events in memory");
+    gauge!(HOLDS_OLDEST, "whether it holds the oldest events");
     gauge!(CONNECTIONS_OPEN, "open connections");
     gauge!(BUILD_INFO, "the running version");
+    describe_upkeep();
+}
+
+fn describe_upkeep() {
+    counter!(
+        DISCARDED_EVENTS,
+        "events deleted because everybody has them"
+    );
+    gauge!(DISCARDABLE_IDS, "ids that everybody has and that are kept");
+    counter!(CONSUMERS_EXPIRED, "consumers unregistered without life");
+    gauge!(CONSUMERS_SILENT, "consumers without life");
+    counter!(UPKEEP_ERRORS, "failed steps of upkeep");
+    gauge!(UPKEEP_LEASE, "whether this replica does the task");
 }
 
 #[cfg(test)]

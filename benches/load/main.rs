@@ -72,6 +72,8 @@ enum Scenario {
     Flat,
     /// What the service costs those who write beside it.
     Producers,
+    /// What the discarder costs those who add.
+    Discard,
 }
 
 /// How long and on what to measure.
@@ -149,6 +151,9 @@ async fn main() -> anyhow::Result<()> {
     }
     if chosen(Scenario::Producers) {
         report.add(scenarios::producers::run(&plan).await?)?;
+    }
+    if chosen(Scenario::Discard) {
+        report.add(scenarios::discard::run(&plan).await?)?;
     }
     match args.json {
         Some(file) => report

@@ -56,11 +56,21 @@ impl Server {
     }
 
     pub(crate) async fn start_on(plan: &Plan, database: Arc<dyn Database>) -> anyhow::Result<Self> {
+        Self::start_with(plan, database, &[]).await
+    }
+
+    /// Starts it on this database with further arguments.
+    pub(crate) async fn start_with(
+        plan: &Plan,
+        database: Arc<dyn Database>,
+        arguments: &[&str],
+    ) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir_in(&plan.dir)?;
         let mut child = Command::new(&plan.server)
             .args(["serve", "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0"])
             .args(["--log-format", "json", "--db"])
             .arg(database.url())
+            .args(arguments)
             .current_dir(&dir)
             .stderr(Stdio::piped())
             .kill_on_drop(true)

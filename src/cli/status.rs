@@ -8,7 +8,7 @@ use super::{
     output::{Format, Output, plain},
     views::{self, StatusView},
 };
-use crate::proto::{Blocker, GetStatusRequest, GetStatusResponse};
+use crate::proto::{Blocker, GetStatusRequest, GetStatusResponse, Lease};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = help(concat!(
@@ -55,6 +55,11 @@ fn show(status: &GetStatusResponse, output: &mut Output) -> io::Result<()> {
         output.line("\nThe frontier waits for these open transactions:")?;
         blockers(&status.blockers, output)?;
     }
+    if !status.leases.is_empty() {
+        output.line("\nUpkeep is done by these replicas:")?;
+        let rows: Vec<_> = status.leases.iter().map(lease_row).collect();
+        output.table(&["TASK", "REPLICA", "ID"], &rows)?;
+    }
     if let Some(slowest) = &status.slowest_consumer {
         output.line("\nThe consumer that holds the oldest events:")?;
         output.consumers(std::slice::from_ref(slowest))?;
@@ -95,6 +100,14 @@ fn figures(status: &GetStatusResponse) -> [(&'static str, i64, &'static str); 7]
             status.ring_bytes,
             "events kept in memory for subscribers",
         ),
+    ]
+}
+
+fn lease_row(lease: &Lease) -> [String; 3] {
+    [
+        plain(&lease.task).into_owned(),
+        plain(&lease.replica).into_owned(),
+        plain(&lease.replica_id).into_owned(),
     ]
 }
 

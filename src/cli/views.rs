@@ -70,6 +70,7 @@ pub(super) struct ConsumerView<'a> {
     last_time: Option<String>,
     problem: &'a str,
     client_label: &'a str,
+    replica: &'a str,
 }
 
 impl<'a> ConsumerView<'a> {
@@ -86,6 +87,7 @@ impl<'a> ConsumerView<'a> {
             last_time: consumer.last_time.map(time),
             problem: &consumer.problem,
             client_label: &consumer.client_label,
+            replica: &consumer.replica,
         }
     }
 }
@@ -102,7 +104,11 @@ pub(super) const CONSUMER_COLUMNS: [&str; 8] = [
 ];
 
 pub(super) fn consumer_row(consumer: &Consumer) -> [String; 8] {
-    let session = if consumer.subscribed { "open" } else { "-" };
+    let session = match (consumer.subscribed, plain(&consumer.replica)) {
+        (false, _) => "-".to_owned(),
+        (true, replica) if replica.is_empty() => "open".to_owned(),
+        (true, replica) => format!("open on {replica}"),
+    };
     [
         format!("{}:{}", plain(&consumer.user), plain(&consumer.component)),
         consumer.position.to_string(),
@@ -111,7 +117,7 @@ pub(super) fn consumer_row(consumer: &Consumer) -> [String; 8] {
             .lag_age
             .as_ref()
             .map_or_else(|| "-".to_owned(), age),
-        session.to_owned(),
+        session,
         consumer.last_time.map_or_else(|| "-".to_owned(), time),
         or_dash(&consumer.client_label),
         or_dash(&consumer.problem),
@@ -163,6 +169,14 @@ impl<'a> SkipView<'a> {
 }
 
 #[derive(Serialize)]
+struct LeaseView<'a> {
+    task: &'a str,
+    replica_id: &'a str,
+    replica: &'a str,
+    fence: String,
+}
+
+#[derive(Serialize)]
 pub(super) struct StatusView<'a> {
     version: &'a str,
     database: &'a str,
@@ -182,10 +196,17 @@ pub(super) struct StatusView<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     slowest_consumer: Option<ConsumerView<'a>>,
     stopped_consumers: Vec<ConsumerView<'a>>,
+    leases: Vec<LeaseView<'a>>,
 }
 
 impl<'a> StatusView<'a> {
     pub(super) fn of(status: &'a GetStatusResponse) -> Self {
+        let leases = status.leases.iter().map(|lease| LeaseView {
+            task: &lease.task,
+            replica_id: &lease.replica_id,
+            replica: &lease.replica,
+            fence: lease.fence.to_string(),
+        });
         Self {
             version: &status.version,
             database: &status.database,
@@ -207,6 +228,7 @@ impl<'a> StatusView<'a> {
                 .iter()
                 .map(ConsumerView::of)
                 .collect(),
+            leases: leases.collect(),
         }
     }
 }

@@ -28,6 +28,7 @@ pub use options::{CONFIG_FILE, OPTIONS, Opt, markdown_table, serve_command};
 use crate::limits;
 use crate::listen::Address;
 use crate::telemetry::LogFormat;
+use crate::upkeep::{Discarding, ExpiryRule};
 use resolve::Reader;
 
 /// Everything an operator can decide.
@@ -41,6 +42,12 @@ pub struct Config {
     pub http: Option<Address>,
     /// The stream itself.
     pub stream: Stream,
+    /// Deleting what everybody has; none if switched off.
+    pub discard: Option<Discarding>,
+    /// What becomes of silent consumers; the first rule that matches.
+    pub expire: Vec<ExpiryRule>,
+    /// For how long a task of upkeep is one replica's alone.
+    pub upkeep_lease: Duration,
     /// From the first signal to the end by force.
     pub shutdown_deadline: Duration,
     /// The log.
@@ -162,6 +169,12 @@ pub fn load(
         grpc: grpc(&mut reader),
         http: reader.get("http.listen", value::address_or_off),
         stream: stream(&mut reader),
+        discard: discard(&mut reader),
+        expire: reader.get("consumers.expire", value::expiry_rules),
+        upkeep_lease: reader.get(
+            "upkeep.lease",
+            value::duration(Duration::from_secs(1), Duration::from_mins(10)),
+        ),
         shutdown_deadline: reader.get(
             "shutdown.deadline",
             value::duration(Duration::from_millis(100), Duration::from_hours(1)),
@@ -263,6 +276,31 @@ fn stream(reader: &mut Reader) -> Stream {
             value::duration(Duration::from_mins(1), Duration::from_hours(24 * 7)),
         ),
     }
+}
+
+fn discard(reader: &mut Reader) -> Option<Discarding> {
+    let enabled = reader.get("discard.enabled", value::boolean);
+    let discarding = Discarding {
+        poll_period: reader.get(
+            "discard.poll_period",
+            value::duration(Duration::from_secs(1), Duration::from_hours(24)),
+        ),
+        limit_at_once: reader.get(
+            "discard.limit_at_once",
+            value::count(1, limits::MAX_DISCARD_ROWS),
+        ),
+        pause: reader.get(
+            "discard.pause",
+            value::duration(Duration::ZERO, Duration::from_mins(1)),
+        ),
+        threshold: reader.get("discard.threshold", value::count(0, i64::MAX)),
+        min_age: reader.get(
+            "discard.min_age",
+            value::duration(Duration::ZERO, Duration::from_hours(24 * 366)),
+        ),
+        archiving: false,
+    };
+    enabled.then_some(discarding)
 }
 
 /// Without credentials everybody who can connect is the operator.

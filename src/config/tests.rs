@@ -210,7 +210,7 @@ fn file_that_cannot_be_used_is_named() {
 #[test]
 fn secrets_are_not_shown() {
     for url in [
-        "mysql://user:hunter2@db/x",
+        "oracle://user:hunter2@db/x",
         "hunter2",
         "hunter2:x",
         "sqlite:x?key=hunter2",

@@ -8,8 +8,10 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::{DbUrl, Galera, LatePolicy, MysqlUrl, PostgresUrl, Synchronous};
+use crate::limits;
 use crate::listen::Address;
 use crate::telemetry::{self, LogFormat};
+use crate::upkeep::ExpiryRule;
 
 pub(super) type Read<T> = Result<T, String>;
 
@@ -129,6 +131,56 @@ fn sqlite_path(rest: &str) -> Read<PathBuf> {
         return Err("has parameters after ?, which are options of their own here".to_owned());
     }
     Ok(PathBuf::from(path))
+}
+
+/// Rules such as `web:TMP_* warn=1d unregister=7d`, separated by `;`.
+pub(super) fn expiry_rules(text: &str) -> Read<Vec<ExpiryRule>> {
+    let texts = text
+        .split(';')
+        .map(str::trim)
+        .filter(|rule| !rule.is_empty());
+    let rules: Vec<_> = texts.map(expiry_rule).collect::<Read<_>>()?;
+    if rules.len() > limits::MAX_EXPIRY_RULES {
+        return Err(format!(
+            "must be at most {} rules",
+            limits::MAX_EXPIRY_RULES
+        ));
+    }
+    Ok(rules)
+}
+
+fn expiry_rule(text: &str) -> Read<ExpiryRule> {
+    const RULE: &str = "is not of rules like USER:COMPONENT warn=7d unregister=30d";
+    let read = duration(Duration::from_secs(1), Duration::from_hours(24 * 3660));
+    let mut words = text.split_whitespace();
+    let pattern = words
+        .next()
+        .filter(|word| !word.contains('='))
+        .ok_or(RULE)?;
+    let mut rule = ExpiryRule {
+        pattern: pattern.to_owned(),
+        warn: None,
+        unregister: None,
+    };
+    for word in words {
+        let (what, after) = word.split_once('=').ok_or(RULE)?;
+        let time = match what {
+            "warn" => &mut rule.warn,
+            "unregister" => &mut rule.unregister,
+            _ => return Err(RULE.to_owned()),
+        };
+        let after = read(after).map_err(|error| format!("has a {what} that {error}"))?;
+        if time.replace(after).is_some() {
+            return Err(format!("has a rule with two {what}"));
+        }
+    }
+    match (rule.warn, rule.unregister) {
+        (None, None) => Err(RULE.to_owned()),
+        (Some(warn), Some(unregister)) if warn >= unregister => {
+            Err("has a rule whose warn is not before its unregister".to_owned())
+        }
+        _ => Ok(rule),
+    }
 }
 
 /// A whole number within these bounds.
@@ -262,6 +314,34 @@ mod tests {
         ] {
             let rule = db_url(text).unwrap_err();
             assert!(rule.contains(word) && !rule.contains("secret"), "{rule}");
+        }
+    }
+
+    #[test]
+    fn rules_of_expiry() {
+        assert_eq!(expiry_rules(""), Ok(Vec::new()));
+        let rules = expiry_rules("web:TMP_* warn=1d unregister=7d; * warn=2h;").unwrap();
+        let hours = |hours| Some(Duration::from_hours(hours));
+        let read: Vec<_> = rules
+            .iter()
+            .map(|rule| (rule.pattern.as_str(), rule.warn, rule.unregister))
+            .collect();
+        assert_eq!(
+            read,
+            [("web:TMP_*", hours(24), hours(168)), ("*", hours(2), None)]
+        );
+        for (text, word) in [
+            ("*", "like USER"),
+            ("warn=1d", "like USER"),
+            ("* warn", "like USER"),
+            ("* delete=1d", "like USER"),
+            ("* warn=1d warn=2d", "two warn"),
+            ("* warn=soon", "that is not a duration"),
+            ("* unregister=0s", "that must be"),
+            ("* warn=2d unregister=1d", "not before"),
+        ] {
+            let rule = expiry_rules(text).unwrap_err();
+            assert!(rule.contains(word), "{text}: {rule}");
         }
     }
 

@@ -79,6 +79,9 @@ pub struct ConsumerKey {
 }
 
 impl ConsumerKey {
+    /// The `ident` of the built-in archiver, as in the original.
+    pub const ARCHIVER: &'static str = "-internal:ARCHIVER";
+
     /// The `ident` column's text.
     #[must_use]
     pub fn ident(&self) -> String {

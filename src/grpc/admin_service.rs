@@ -12,7 +12,7 @@ use crate::{
         SeekConsumerRequest, SeekConsumerResponse, SkipFrontierRequest, SkipFrontierResponse,
         UnregisterConsumerRequest, UnregisterConsumerResponse,
     },
-    store::Blocker,
+    store::{Blocker, Lease},
     stream::ConsumerState,
 };
 
@@ -38,6 +38,7 @@ impl AdminService for Front {
             problem: status.problem.unwrap_or_default(),
             database: status.database.to_owned(),
             replica_id: status.replica.to_string(),
+            leases: status.leases.into_iter().map(lease).collect(),
             ring_bytes: i64::try_from(status.ring_bytes).unwrap_or(i64::MAX),
             held_id: status.held.map_or(0, |(id, _)| id.get()),
             held_for: status.held.map(|(_, waited)| fields::duration(waited)),
@@ -128,6 +129,15 @@ fn blocker(blocker: Blocker) -> proto::Blocker {
     }
 }
 
+fn lease(lease: Lease) -> proto::Lease {
+    proto::Lease {
+        task: lease.task,
+        replica_id: lease.holder,
+        replica: lease.place,
+        fence: lease.fence,
+    }
+}
+
 /// A consumer as the contract shows it.
 pub(super) fn consumer(state: &ConsumerState) -> proto::Consumer {
     let consumer = &state.consumer;
@@ -147,5 +157,6 @@ pub(super) fn consumer(state: &ConsumerState) -> proto::Consumer {
             .as_ref()
             .map(|label| label.as_str().to_owned())
             .unwrap_or_default(),
+        replica: consumer.place.clone().unwrap_or_default(),
     }
 }

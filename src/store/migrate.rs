@@ -32,6 +32,11 @@ pub(super) const SQLITE: &[Step] = &[
         name: "skips_and_late_ids",
         sql: include_str!("../../migrations/active/sqlite/0003_skips_and_late_ids.sql"),
     },
+    Step {
+        version: 5,
+        name: "upkeep",
+        sql: include_str!("../../migrations/active/sqlite/0005_upkeep.sql"),
+    },
 ];
 
 /// The active database's steps for PostgreSQL.
@@ -56,6 +61,11 @@ pub(super) const POSTGRES: &[Step] = &[
         name: "witness",
         sql: include_str!("../../migrations/active/postgres/0004_witness.sql"),
     },
+    Step {
+        version: 5,
+        name: "upkeep",
+        sql: include_str!("../../migrations/active/postgres/0005_upkeep.sql"),
+    },
 ];
 
 /// The active database's steps for MySQL and MariaDB.
@@ -79,5 +89,10 @@ pub(super) const MYSQL: &[Step] = &[
         version: 4,
         name: "witness",
         sql: include_str!("../../migrations/active/mysql/0004_witness.sql"),
+    },
+    Step {
+        version: 5,
+        name: "upkeep",
+        sql: include_str!("../../migrations/active/mysql/0005_upkeep.sql"),
     },
 ];

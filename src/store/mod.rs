@@ -13,6 +13,7 @@ pub mod postgres;
 mod requests;
 mod rows;
 pub mod sqlite;
+mod upkeep;
 
 use std::time::Duration;
 
@@ -22,6 +23,9 @@ use uuid::Uuid;
 use crate::event::{ConsumerKey, Event, EventId, Label, Moment, NewEvent, User, Want};
 
 pub use rows::{IdRuns, Names};
+pub use upkeep::{
+    Claim, Claimed, Discard, Discardable, Discarded, Expired, Expiry, Fence, Hold, Lease, Task,
+};
 
 /// A database that holds one stream.
 #[async_trait]
@@ -53,8 +57,8 @@ pub trait Store: Send + Sync + 'static {
     /// an operator seeks them (ARCHITECTURE, rule 5).
     async fn audit(&self, known: EventId) -> Result<Audit, Error>;
 
-    /// Registers a consumer at `start`, or at the oldest event kept; an
-    /// existing registration is returned unchanged.
+    /// Registers a consumer at `start`; an existing registration is returned
+    /// unchanged. [`Error::Discarded`] if the discarder has passed `start`.
     async fn register(&self, key: &ConsumerKey, start: EventId) -> Result<(Consumer, bool), Error>;
 
     /// One consumer; `None` if it is not registered.
@@ -67,7 +71,7 @@ pub trait Store: Send + Sync + 'static {
     async fn unregister(&self, key: &ConsumerKey) -> Result<bool, Error>;
 
     /// Puts a consumer at a position under a new epoch and lifts a stop; `None`
-    /// if it is not registered.
+    /// if it is not registered. [`Error::Discarded`] as in [`Self::register`].
     async fn seek(&self, key: &ConsumerKey, to: EventId) -> Result<Option<Consumer>, Error>;
 
     /// Moves positions forward and saves the frontier, in one transaction; the
@@ -103,6 +107,27 @@ pub trait Store: Send + Sync + 'static {
     async fn blockers(&self) -> Result<Vec<Blocker>, Error> {
         Ok(Vec::new())
     }
+
+    /// Begins, or goes on with, a task that one replica does at a time.
+    async fn claim(&self, claim: &Claim) -> Result<Claimed, Error>;
+
+    /// Ends a tenure, so that another replica need not wait for it to lapse.
+    async fn release(&self, fence: Fence) -> Result<(), Error>;
+
+    /// Who does which task of upkeep now.
+    async fn leases(&self) -> Result<Vec<Lease>, Error>;
+
+    /// What [`Self::discard`] would find.
+    async fn discardable(&self, archiving: bool) -> Result<Discardable, Error>;
+
+    /// Deletes settled events that every consumer has, from the low end, and
+    /// records how far in the same transaction (ARCHITECTURE, rule 6). The last
+    /// row is kept. A registration or seek at the same time either is seen by
+    /// this or sees what this recorded.
+    async fn discard(&self, batch: &Discard) -> Result<Discarded, Error>;
+
+    /// Unregisters a consumer unless it has shown life, in one statement.
+    async fn expire(&self, expiry: &Expiry<'_>) -> Result<Expired, Error>;
 
     /// Visible ids inside any of `ranges`, ascending, at most `limit`. Looks at
     /// the primary key alone; the ranges are disjoint and in any order.
@@ -313,6 +338,8 @@ pub struct Consumer {
     pub last_time: Option<Moment>,
     /// Label of the push session that is open in some replica.
     pub session: Option<Label>,
+    /// What that replica calls itself.
+    pub place: Option<String>,
     /// Why it is stopped, if it is.
     pub stopped: Option<String>,
     /// Epoch of the last seek or [`Store::rewind`] of any consumer: what was
@@ -428,6 +455,9 @@ pub enum Error {
         /// For the log.
         cause: String,
     },
+    /// A place that was asked for is discarded by now; nothing was done.
+    #[error("everything up to {0} is discarded")]
+    Discarded(EventId),
     /// The database is not what it must be; needs an operator.
     #[error("{0}")]
     Contract(String),
@@ -440,6 +470,7 @@ impl Error {
         match self {
             Self::Unavailable { .. } => "unavailable",
             Self::Lost { .. } => "lost",
+            Self::Discarded(_) => "discarded",
             Self::Contract(_) => "contract",
         }
     }
@@ -454,4 +485,6 @@ pub struct Options {
     pub request_window: Duration,
     /// A replica without a heartbeat for this long has lost its sessions.
     pub session_lapse: Duration,
+    /// What this replica calls itself, for operators.
+    pub place: String,
 }

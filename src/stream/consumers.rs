@@ -1,6 +1,10 @@
 //! The life of consumers, and the state of the stream for operators.
 
-use std::time::Duration;
+use std::{
+    collections::HashSet,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use uuid::Uuid;
 
@@ -8,7 +12,7 @@ use super::EventStream;
 use crate::{
     error::Error,
     event::{Component, ConsumerKey, EventId, StartAt, User},
-    store::{Blocker, Bounds, Consumer, ConsumerPage},
+    store::{Blocker, Bounds, Consumer, ConsumerPage, Lease},
     telemetry,
 };
 
@@ -23,6 +27,17 @@ pub struct ConsumerState {
     pub lag_age: Option<Duration>,
     /// Why nothing is delivered to it until an operator acts.
     pub problem: Option<String>,
+}
+
+impl ConsumerState {
+    /// Events above it are kept because of this consumer. Where a stopped one
+    /// will go on is not known, so it holds everything.
+    fn holds_from(&self) -> EventId {
+        match self.consumer.stopped {
+            Some(_) => EventId::START,
+            None => self.consumer.position,
+        }
+    }
 }
 
 /// The stream at a glance.
@@ -43,6 +58,8 @@ pub struct Status {
     pub stopped: Vec<ConsumerState>,
     /// What is wrong with the stream as a whole.
     pub problem: Option<String>,
+    /// Who does which task of upkeep.
+    pub leases: Vec<Lease>,
     /// Push streams open here.
     pub open_streams: usize,
     /// Bytes in the ring.
@@ -51,6 +68,34 @@ pub struct Status {
     pub database: &'static str,
     /// This replica.
     pub replica: Uuid,
+}
+
+/// Set for each consumer.
+const CONSUMER_GAUGES: [&str; 3] = [
+    telemetry::CONSUMER_LAG_IDS,
+    telemetry::CONSUMER_LAG_SECONDS,
+    telemetry::HOLDS_OLDEST,
+];
+
+fn labels(key: &ConsumerKey) -> [(&'static str, String); 2] {
+    [
+        ("user", key.user.as_str().to_owned()),
+        ("component", key.component.as_str().to_owned()),
+    ]
+}
+
+/// The consumers that metrics showed last.
+#[derive(Debug, Default)]
+pub(super) struct Shown(Mutex<HashSet<ConsumerKey>>);
+
+impl Shown {
+    /// Returns those that are not among `now`.
+    fn replace(&self, now: HashSet<ConsumerKey>) -> Vec<ConsumerKey> {
+        let mut shown = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let gone = shown.difference(&now).cloned().collect();
+        *shown = now;
+        gone
+    }
 }
 
 /// Consumers read at once when all are looked at.
@@ -72,12 +117,15 @@ impl EventStream {
             return Err(Error::LiveNotAllowed);
         }
         engine.tailer.prove().await?;
-        let start = engine
-            .resolve(start.unwrap_or(StartAt::After(EventId::START)))
-            .await?;
+        let start = start.unwrap_or(StartAt::After(EventId::START));
         let key = ConsumerKey { user, component };
-        let registered = engine.store.register(&key, start).await;
-        let (consumer, created) = registered.map_err(|error| engine.tailer.failed(error))?;
+        let (consumer, created) = loop {
+            let place = engine.resolve(start).await?;
+            let registered = engine.store.register(&key, place).await;
+            if let Some(registered) = engine.unless_passed(registered).await? {
+                break registered;
+            }
+        };
         Ok((self.state(consumer), created))
     }
 
@@ -118,11 +166,15 @@ impl EventStream {
     ) -> Result<ConsumerState, Error> {
         let engine = &self.engine;
         engine.tailer.prove().await?;
-        let to = engine.resolve(to).await?;
         let key = ConsumerKey { user, component };
         let before = engine.registered(&key).await?;
-        let sought = engine.store.seek(&key, to).await;
-        let sought = sought.map_err(|error| engine.tailer.failed(error))?;
+        let sought = loop {
+            let place = engine.resolve(to).await?;
+            let sought = engine.store.seek(&key, place).await;
+            if let Some(sought) = engine.unless_passed(sought).await? {
+                break sought;
+            }
+        };
         let consumer = sought.ok_or_else(|| Error::NotRegistered {
             consumer: key.ident(),
         })?;
@@ -177,7 +229,9 @@ impl EventStream {
             .map_err(|error| engine.tailer.failed(error))?;
         let blockers = self.blockers().await?;
         let consumers = self.all_consumers().await?;
-        let slowest = consumers.iter().min_by_key(|state| state.consumer.position);
+        let slowest = consumers.iter().min_by_key(|state| state.holds_from());
+        let leases = engine.store.leases().await;
+        let leases = leases.map_err(|error| engine.tailer.failed(error))?;
         let stopped = consumers.iter().filter(|state| state.problem.is_some());
         let stopped: Vec<_> = stopped.cloned().collect();
         Ok(Status {
@@ -188,6 +242,7 @@ impl EventStream {
             stopped,
             bounds,
             blockers,
+            leases,
             open_streams: *engine.open_streams.borrow(),
             ring_bytes: engine.hub.usage().0,
             database: engine.store.kind(),
@@ -213,15 +268,26 @@ impl EventStream {
         let Ok(consumers) = self.all_consumers().await else {
             return;
         };
+        let slowest = consumers.iter().min_by_key(|state| state.holds_from());
+        let slowest = slowest.map(|state| state.consumer.key.clone());
+        let mut known = HashSet::new();
         for state in consumers {
             let key = &state.consumer.key;
-            let labels = [
-                ("user", key.user.as_str().to_owned()),
-                ("component", key.component.as_str().to_owned()),
-            ];
+            let labels = labels(key);
+            let holds = slowest.as_ref() == Some(key) && state.lag_ids > 0;
+            metrics::gauge!(telemetry::HOLDS_OLDEST, &labels).set(f64::from(u8::from(holds)));
             let age = state.lag_age.unwrap_or_default().as_secs_f64();
             metrics::gauge!(telemetry::CONSUMER_LAG_IDS, &labels).set(state.lag_ids as f64);
             metrics::gauge!(telemetry::CONSUMER_LAG_SECONDS, &labels).set(age);
+            known.insert(key.clone());
+        }
+        // A metric that is there once stays; nobody shall be told of the lag
+        // of a consumer that is no more.
+        for gone in engine.shown.replace(known) {
+            let labels = labels(&gone);
+            for name in CONSUMER_GAUGES {
+                metrics::gauge!(name, &labels).set(0.0);
+            }
         }
         if let Ok(blockers) = self.blockers().await {
             metrics::gauge!(telemetry::BLOCKERS).set(blockers.len() as f64);
@@ -248,7 +314,11 @@ impl EventStream {
         blockers.map_err(|error| engine.tailer.failed(error))
     }
 
-    async fn all_consumers(&self) -> Result<Vec<ConsumerState>, Error> {
+    /// Every consumer, by ident.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub async fn all_consumers(&self) -> Result<Vec<ConsumerState>, Error> {
         let mut all = self.consumers(None, "", PAGE).await?;
         while all.len().is_multiple_of(PAGE)
             && let Some(last) = all.last().map(|state| state.consumer.key.ident())

@@ -24,6 +24,7 @@ mod skips;
 mod stall;
 mod subscription;
 mod tailer;
+mod upkeep;
 mod window;
 mod writer;
 
@@ -42,6 +43,14 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use self::{
+    consumers::Shown,
+    positions::Positions,
+    sentinel::Sentinel,
+    sessions::Sessions,
+    tailer::{TailerHandle, TailerTiming},
+    writer::Writer,
+};
 pub use self::{
     consumers::{ConsumerState, Status},
     delivery::{Delivery, Group, PushLimits, Started},
@@ -53,14 +62,7 @@ pub use self::{
     sessions::SessionTiming,
     skips::Skipped,
     subscription::Subscription,
-    tailer::{DatabaseState, PollIntervals},
-};
-use self::{
-    positions::Positions,
-    sentinel::Sentinel,
-    sessions::Sessions,
-    tailer::{TailerHandle, TailerTiming},
-    writer::Writer,
+    tailer::{DatabaseState, PollIntervals, jittered},
 };
 use crate::{
     error::Error,
@@ -95,7 +97,7 @@ pub struct Settings {
 }
 
 /// The stream. Cloning shares it.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct EventStream {
     engine: Arc<Engine>,
 }
@@ -113,6 +115,7 @@ struct Engine {
     rewound: AtomicI64,
     settings: Settings,
     subscriptions: Arc<Semaphore>,
+    shown: Shown,
     open_streams: watch::Sender<usize>,
     draining: CancellationToken,
 }
@@ -184,6 +187,7 @@ impl EventStream {
             sentinel,
             rewound: AtomicI64::new(0),
             settings,
+            shown: Shown::default(),
             subscriptions: Arc::new(Semaphore::new(settings.max_subscriptions)),
             open_streams: watch::Sender::new(0),
             draining,
@@ -302,6 +306,17 @@ impl Engine {
                 let frontier = self.hub.tip().frontier;
                 Ok(first.map_or(frontier, |first| first.previous().min(frontier)))
             }
+        }
+    }
+
+    /// What came of putting a consumer at a place; `None` if the discarder has
+    /// passed it meanwhile, so that it is to be looked up again.
+    async fn unless_passed<T>(&self, put: Result<T, store::Error>) -> Result<Option<T>, Error> {
+        match put {
+            Ok(put) => Ok(Some(put)),
+            // Another replica may have proven more than this one.
+            Err(store::Error::Discarded(to)) => self.ensure_settled(to).await.map(|()| None),
+            Err(error) => Err(self.tailer.failed(error)),
         }
     }
 

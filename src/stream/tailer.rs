@@ -502,6 +502,7 @@ impl Tailer {
 }
 
 /// Half to all of `pause`, so that replicas do not retry in step.
-pub(super) fn jittered(pause: Duration) -> Duration {
+#[must_use]
+pub fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(rand::rng().random_range(0.5..1.0))
 }

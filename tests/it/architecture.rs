@@ -27,8 +27,23 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "grpc",
         &["error", "event", "limits", "proto", "store", "stream"],
     ),
+    (
+        "upkeep",
+        &[
+            "error",
+            "event",
+            "lifecycle",
+            "limits",
+            "store",
+            "stream",
+            "telemetry",
+        ],
+    ),
     ("http", &["lifecycle", "limits", "telemetry"]),
-    ("config", &["limits", "listen", "store", "telemetry"]),
+    (
+        "config",
+        &["limits", "listen", "store", "telemetry", "upkeep"],
+    ),
     ("cli", &["limits", "proto"]),
     (
         "app",
@@ -42,6 +57,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "store",
             "stream",
             "telemetry",
+            "upkeep",
         ],
     ),
     // An application beside the service: it starts the whole, has SQL of its
@@ -78,14 +94,16 @@ fn imports_go_one_way() {
 #[test]
 fn of_the_service_only_the_store_speaks_sql_and_only_fronts_speak_protocols() {
     let mut faults = Vec::new();
-    for room in ["event", "stream", "grpc", "http", "cli", "config", "app"] {
+    for room in [
+        "event", "stream", "upkeep", "grpc", "http", "cli", "config", "app",
+    ] {
         for (file, text) in sources(room) {
             if text.contains("sqlx") {
                 faults.push(format!("{file}: names sqlx"));
             }
         }
     }
-    for room in ["event", "store", "stream"] {
+    for room in ["event", "store", "stream", "upkeep"] {
         for (file, text) in sources(room) {
             if ["tonic", "prost", "axum", "hyper"]
                 .iter()
@@ -96,6 +114,16 @@ fn of_the_service_only_the_store_speaks_sql_and_only_fronts_speak_protocols() {
         }
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// Leases and lives are by the database's clock: that of a host may jump.
+#[test]
+fn upkeep_reads_no_clock() {
+    for (file, text) in sources("upkeep") {
+        for clock in ["Moment::now", "SystemTime"] {
+            assert!(!text.contains(clock), "{file}: {clock}");
+        }
+    }
 }
 
 /// Every file of a room, with its text.

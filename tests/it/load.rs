@@ -71,7 +71,7 @@ pub struct Reading {
 
 impl Reading {
     /// By push, everything, without a pause.
-    pub fn push(component: &'static str) -> Self {
+    pub const fn push(component: &'static str) -> Self {
         Self {
             component,
             filtered: false,
@@ -102,11 +102,11 @@ struct World {
 }
 
 /// One consumer's notes.
-struct Notes {
-    reading: Reading,
-    seen: Mutex<Vec<Seen>>,
+pub struct Notes {
+    pub reading: Reading,
+    pub seen: Mutex<Vec<Seen>>,
     /// Highest id that it was told to have reached.
-    reached: watch::Sender<i64>,
+    pub reached: watch::Sender<i64>,
 }
 
 /// A load on one service.
@@ -210,11 +210,7 @@ impl Load {
             load.producers.spawn(producer.run(*style));
         }
         for &reading in consumers {
-            let notes = Arc::new(Notes {
-                reading,
-                seen: Mutex::default(),
-                reached: watch::Sender::new(0),
-            });
+            let notes = Arc::new(Notes::of(reading));
             load.notes.push(Arc::clone(&notes));
             load.consumers
                 .spawn(consume(Arc::clone(&load.world), notes));
@@ -545,7 +541,8 @@ impl Producer {
     }
 }
 
-fn kind(key: Key) -> &'static str {
+/// Type of an event.
+pub fn kind(key: Key) -> &'static str {
     if key.n.is_multiple_of(2) {
         UNWANTED
     } else {
@@ -577,7 +574,7 @@ async fn consume(world: Arc<World>, notes: Arc<Notes>) {
 }
 
 /// One push session; ends well when the consumer leaves by itself.
-async fn session(notes: &Notes, clients: &mut Clients) -> Result<(), Status> {
+pub async fn session(notes: &Notes, clients: &mut Clients) -> Result<(), Status> {
     let request = ReadyToReceiveRequest {
         component: notes.reading.component.to_owned(),
         want: notes.reading.want(),
@@ -655,6 +652,22 @@ async fn poll(
 }
 
 impl Notes {
+    /// Of a consumer that has seen nothing yet.
+    pub fn of(reading: Reading) -> Self {
+        Self {
+            reading,
+            seen: Mutex::default(),
+            reached: watch::Sender::new(0),
+        }
+    }
+
+    /// Events that came, also again.
+    pub fn delivered(&self) -> usize {
+        let seen = locked(&self.seen);
+        let events = seen.iter().filter(|seen| matches!(seen, Seen::Event(_)));
+        events.count()
+    }
+
     fn take(&self, group: &EventGroup) {
         let mut seen = locked(&self.seen);
         for event in &group.events {

@@ -33,3 +33,4 @@ mod soak;
 mod soak_command;
 mod sqlite;
 mod store;
+mod upkeep;

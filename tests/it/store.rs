@@ -3,9 +3,12 @@
 
 mod append;
 mod consumers;
+mod discards;
 mod engines;
+mod expiries;
 mod lapse;
 mod late;
+mod leases;
 mod model;
 mod pages;
 mod restores;
@@ -72,6 +75,33 @@ macro_rules! conformance {
                 }
                 lapse {
                     session_of_a_silent_replica_is_open_no_more
+                }
+                leases {
+                    lease_has_one_holder
+                    lapsed_lease_is_taken_over_under_a_higher_fence
+                    lease_lapses_by_itself
+                    released_lease_is_free_at_once
+                    of_many_claimants_one_holds
+                }
+                discards {
+                    what_everybody_has_goes
+                    last_row_is_kept
+                    batches_go_on_where_the_last_one_ended
+                    nothing_goes_without_a_consumer
+                    consumer_at_zero_holds_everything
+                    stopped_consumer_holds_everything
+                    nothing_above_the_saved_frontier_goes
+                    young_events_stay
+                    archiver_must_have_begun_when_archiving
+                    who_was_replaced_deletes_nothing
+                    place_that_is_gone_is_refused
+                    registration_and_discard_do_not_miss_each_other
+                }
+                expiries {
+                    silent_consumer_is_removed
+                    open_session_is_life
+                    who_was_replaced_removes_nobody
+                    leases_are_listed
                 }
                 restores {
                     audit_of_a_sound_database_stops_nobody

@@ -72,7 +72,11 @@ fn raw_name(plan: &Plan, callers: usize) -> String {
 }
 
 /// What every call took.
-async fn call_for(server: &Server, callers: usize, period: Duration) -> anyhow::Result<Latencies> {
+pub(super) async fn call_for(
+    server: &Server,
+    callers: usize,
+    period: Duration,
+) -> anyhow::Result<Latencies> {
     let mut connections = Vec::new();
     for _ in 0..callers.div_ceil(PER_CONNECTION) {
         connections.push(server.clients().await?);

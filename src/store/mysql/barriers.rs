@@ -380,6 +380,15 @@ mod tests {
 
     const KEPT: [Rule; 3] = [Rule::Numbers, Rule::Ages, Rule::Threads];
 
+    /// What the statements of a look said of the writers.
+    #[derive(Default)]
+    enum Evidence {
+        #[default]
+        NotAsked,
+        Nobody,
+        Running(BTreeSet<Statement>),
+    }
+
     struct Reader {
         rule: Rule,
         barriers: Barriers,
@@ -389,7 +398,7 @@ mod tests {
         seen: BTreeSet<i64>,
         /// Of the looks before, the latest last.
         scanned: VecDeque<i64>,
-        evidence: Option<Option<BTreeSet<Statement>>>,
+        evidence: Evidence,
         dirty: BTreeSet<i64>,
         proven: i64,
         delivered: Vec<i64>,
@@ -405,7 +414,7 @@ mod tests {
                 settled: 0,
                 seen: BTreeSet::new(),
                 scanned: VecDeque::new(),
-                evidence: None,
+                evidence: Evidence::NotAsked,
                 dirty: BTreeSet::new(),
                 proven: 0,
                 delivered: Vec::new(),
@@ -462,10 +471,10 @@ mod tests {
             self.scanned.push_back(last);
             self.barriers.raise(last);
             if self.rule == Rule::EvidenceFirst {
-                match self.evidence.take() {
-                    Some(None) => self.barriers.nobody_uses_the_table(),
-                    Some(Some(running)) => self.barriers.sample(&running),
-                    None => {}
+                match std::mem::take(&mut self.evidence) {
+                    Evidence::Nobody => self.barriers.nobody_uses_the_table(),
+                    Evidence::Running(running) => self.barriers.sample(&running),
+                    Evidence::NotAsked => {}
                 }
             }
         }
@@ -474,7 +483,7 @@ mod tests {
             if database.is_in_use() {
                 return;
             }
-            self.evidence = Some(None);
+            self.evidence = Evidence::Nobody;
             if self.rule != Rule::EvidenceFirst {
                 self.barriers.nobody_uses_the_table();
             }
@@ -505,7 +514,9 @@ mod tests {
                 of.map(|(statement, _)| statement).collect()
             };
             if rule == Rule::EvidenceFirst {
-                self.evidence.get_or_insert(Some(running));
+                if matches!(self.evidence, Evidence::NotAsked) {
+                    self.evidence = Evidence::Running(running);
+                }
             } else {
                 self.barriers.sample(&running);
             }

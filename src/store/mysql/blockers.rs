@@ -146,9 +146,9 @@ fn transactions(answer: &Answer) -> impl Iterator<Item = Blocker> {
 mod tests {
     use super::*;
 
-    fn answer(rows: &[[Option<&str>; 3]]) -> Option<Answer> {
+    fn answer(rows: &[[Option<&str>; 3]]) -> Answer {
         let row = |row: &[Option<&str>; 3]| row.map(|cell| cell.map(str::to_owned)).to_vec();
-        Some(rows.iter().map(row).collect())
+        rows.iter().map(row).collect()
     }
 
     fn named(blockers: &[Blocker]) -> Vec<(&str, &str, u128)> {
@@ -165,12 +165,19 @@ mod tests {
 
     #[test]
     fn what_is_not_told_is_left_open() {
-        let plugin = answer(&[[Some("7"), Some("shop@10.0.0.1:5000"), Some("1500")]]);
-        let schema = answer(&[[Some("7"), Some("shop@10.0.0.1"), None], [None; 3]]);
-        let changing = answer(&[
+        let plugin = Some(answer(&[[
+            Some("7"),
+            Some("shop@10.0.0.1:5000"),
+            Some("1500"),
+        ]]));
+        let schema = Some(answer(&[
+            [Some("7"), Some("shop@10.0.0.1"), None],
+            [None; 3],
+        ]));
+        let changing = Some(answer(&[
             [Some("7"), Some("shop@10.0.0.1:5000"), Some("2000")],
             [Some("8"), Some("else@10.0.0.2:5000"), Some("9000")],
-        ]);
+        ]));
         assert_eq!(
             named(&sessions(plugin, changing.clone())),
             [("7", "shop@10.0.0.1:5000", 1500)]

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Columns of a consumer; the stream twice, the lapse of sessions in ms, and the
-/// stream once more.
+/// stream twice more.
 const COLUMNS: &str = "SELECT c.ident, CAST(c.last_evt_id AS SIGNED) AS reached, c.epoch,
         TIMESTAMPDIFF(SECOND, '1970-01-01', c.reg_time) * 1000 AS reg_millis,
         TIMESTAMPDIFF(SECOND, '1970-01-01', c.last_time) * 1000 AS last_millis,
@@ -33,7 +33,8 @@ const COLUMNS: &str = "SELECT c.ident, CAST(c.last_evt_id AS SIGNED) AS reached,
          WHERE s.stream = ? AND s.ident = c.ident AND s.epoch = c.epoch
             AND r.beat > CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED) - ?) AS label,
         CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED) AS now_millis,
-        COALESCE((SELECT epoch FROM evt_rewinds r WHERE r.stream = ?), 0) AS rewound
+        COALESCE((SELECT epoch FROM evt_rewinds r WHERE r.stream = ?), 0) AS rewound,
+        (SELECT p.place FROM evt_places p WHERE p.stream = ? AND p.ident = c.ident) AS place
     FROM evt_consumers c ";
 
 /// A consumer's row under our lock.
@@ -66,6 +67,7 @@ impl MysqlStore {
             .bind(self.stream())
             .bind(self.stream())
             .bind(self.lapse_millis())
+            .bind(self.stream())
             .bind(self.stream())
             .bind(key.ident())
             .fetch_optional(&mut *connection)
@@ -130,6 +132,7 @@ impl MysqlStore {
                 .bind(self.stream())
                 .bind(self.lapse_millis())
                 .bind(self.stream())
+                .bind(self.stream())
                 .bind(after.into_bytes())
                 .bind(own.len() as u64)
                 .bind(&own)
@@ -183,7 +186,7 @@ impl MysqlStore {
             let made = self.try_register(&mut tx, key, start).await?;
             Ok((tx, made))
         });
-        made.await?.ok_or_else(|| {
+        made.await?.map_err(Error::Discarded)?.ok_or_else(|| {
             Error::Contract(format!(
                 "a consumer is registered whose name differs from {key} only in what the collation \
                  of {}.ident does not tell apart, such as upper and lower case; eventstream \
@@ -199,13 +202,14 @@ impl MysqlStore {
         tx: &mut MySqlConnection,
         key: &ConsumerKey,
         start: EventId,
-    ) -> Result<Option<(Consumer, bool)>, sqlx::Error> {
+    ) -> Result<Result<Option<(Consumer, bool)>, EventId>, sqlx::Error> {
         // The epoch follows: the consumer's row is locked before the stream's.
         const REGISTER: &str = "INSERT INTO evt_consumers
                 (ident, last_evt_id, reg_time, last_time, epoch)
             VALUES (?, ?, UTC_TIMESTAMP(), UTC_TIMESTAMP(), 0)";
         const BEGIN_EPOCH: &str = "UPDATE evt_consumers SET epoch = ? WHERE ident = ?";
         const HELD: &str = "SELECT 1 FROM evt_consumers WHERE ident = ?";
+        const UNDO: &str = "DELETE FROM evt_consumers WHERE ident = ?";
         let made = sqlx::query(self.sql(REGISTER))
             .bind(key.ident())
             .bind(start.get())
@@ -218,6 +222,13 @@ impl MysqlStore {
         };
         if duplicate.is_none() {
             let epoch = self.next_epoch(tx).await?;
+            if let Some(gone) = self.discarded_above(tx, start).await? {
+                sqlx::query(self.sql(UNDO))
+                    .bind(key.ident())
+                    .execute(tx)
+                    .await?;
+                return Ok(Err(gone));
+            }
             sqlx::query(self.sql(BEGIN_EPOCH))
                 .bind(epoch)
                 .bind(key.ident())
@@ -226,7 +237,7 @@ impl MysqlStore {
             self.note_witness(tx).await?;
         }
         if let Some(row) = self.consumer_row(tx, key).await? {
-            return Ok(Some((row, duplicate.is_none())));
+            return Ok(Ok(Some((row, duplicate.is_none()))));
         }
         let held = sqlx::query(self.sql(HELD))
             .bind(key.ident())
@@ -235,8 +246,26 @@ impl MysqlStore {
         match duplicate {
             // Not the name: the primary key has run out.
             Some(error) if held.is_none() => Err(error),
-            _ => Ok(None),
+            _ => Ok(Ok(None)),
         }
+    }
+
+    /// How far the discarder got, if that is above `place`. To be asked under
+    /// the lock of the stream's row: nothing more is discarded before the end
+    /// of the transaction.
+    pub(super) async fn discarded_above(
+        &self,
+        tx: &mut MySqlConnection,
+        place: EventId,
+    ) -> Result<Option<EventId>, sqlx::Error> {
+        const GONE: &str =
+            "SELECT discarded_to FROM evt_stream WHERE stream = ? AND discarded_to > ?";
+        let gone: Option<i64> = sqlx::query_scalar(GONE)
+            .bind(self.stream())
+            .bind(place.get())
+            .fetch_optional(tx)
+            .await?;
+        Ok(gone.map(EventId::stored))
     }
 
     pub(super) async fn remove_consumer(&self, key: &ConsumerKey) -> Result<bool, Error> {
@@ -249,13 +278,22 @@ impl MysqlStore {
                     .execute(&mut *tx)
                     .await?;
             }
-            // A later registration must not have an epoch of before.
-            self.next_epoch(&mut tx).await?;
-            self.forget_session(&mut tx, key).await?;
-            self.lift_stop(&mut tx, key).await?;
+            self.forget_consumer(&mut tx, key).await?;
             Ok((tx, found))
         })
         .await
+    }
+
+    /// What is left of a consumer whose row is deleted.
+    pub(super) async fn forget_consumer(
+        &self,
+        tx: &mut MySqlConnection,
+        key: &ConsumerKey,
+    ) -> Result<(), sqlx::Error> {
+        // A later registration must not have an epoch of before.
+        self.next_epoch(tx).await?;
+        self.forget_session(tx, key).await?;
+        self.lift_stop(tx, key).await
     }
 
     pub(super) async fn seek_consumer(
@@ -265,11 +303,14 @@ impl MysqlStore {
     ) -> Result<Option<Consumer>, Error> {
         const SEEK: &str = "UPDATE evt_consumers
             SET last_evt_id = ?, epoch = ?, last_time = UTC_TIMESTAMP() WHERE ident = ?";
-        self.transaction(|mut tx| async move {
+        let sought = self.transaction(|mut tx| async move {
             if !self.lock_consumer(&mut tx, key).await? {
-                return Ok((tx, None));
+                return Ok((tx, Ok(None)));
             }
             let epoch = self.next_epoch(&mut tx).await?;
+            if let Some(gone) = self.discarded_above(&mut tx, to).await? {
+                return Ok((tx, Err(gone)));
+            }
             sqlx::query(self.sql(SEEK))
                 .bind(to.get())
                 .bind(epoch)
@@ -281,9 +322,9 @@ impl MysqlStore {
             self.note_rewind(&mut tx, epoch).await?;
             self.note_witness(&mut tx).await?;
             let sought = self.consumer_row(&mut tx, key).await?;
-            Ok((tx, sought))
-        })
-        .await
+            Ok((tx, Ok(sought)))
+        });
+        sought.await?.map_err(Error::Discarded)
     }
 
     pub(super) async fn advance_positions(
@@ -526,6 +567,9 @@ fn consumer(row: &MySqlRow) -> Option<Consumer> {
         epoch: row.get("epoch"),
         reg_time: moment("reg_millis"),
         last_time: moment("last_millis"),
+        place: row
+            .get::<Option<String>, _>("place")
+            .filter(|_| label.is_some()),
         session: label.map(|label| Label::parse(label).unwrap_or_default()),
         stopped: row.get("stopped"),
         oldest_missing: None,

@@ -23,6 +23,11 @@ const TABLES: [(&str, &[&str]); 11] = [
     ("evt_migrations", &["SELECT"]),
 ];
 
+/// Whether the server says that the user may not do it.
+pub(super) fn is_denied(error: &sqlx::Error) -> bool {
+    number(error).is_some_and(|number| DENIED.contains(&number))
+}
+
 /// Denied: the database, the table, a column, for want of a global privilege.
 const DENIED: [u16; 4] = [1044, 1142, 1143, 1227];
 
@@ -46,7 +51,7 @@ impl MysqlStore {
                     continue;
                 };
                 match number(&error) {
-                    Some(number) if DENIED.contains(&number) => lacking.push(*privilege),
+                    _ if is_denied(&error) => lacking.push(*privilege),
                     Some(number) if READ_ONLY.contains(&number) => {
                         return Err(Error::Contract(super::contract::READS_ONLY.into()));
                     }

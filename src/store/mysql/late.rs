@@ -44,6 +44,8 @@ impl MysqlStore {
                 .map_err(|error| unavailable(&error))?;
             found.extend(ids.into_iter().map(EventId::stored));
         }
+        // The ranges come in any order.
+        found.sort_unstable();
         Ok(found)
     }
 
@@ -75,8 +77,10 @@ impl MysqlStore {
         let Some(lowest) = self.note_late(tx, late).await? else {
             return Ok(Vec::new());
         };
-        let to = EventId::stored(lowest).previous();
         let epoch = self.next_epoch(tx).await?;
+        // Nobody can be brought before what is discarded.
+        let to = EventId::stored(lowest).previous();
+        let to = self.discarded_above(tx, to).await?.unwrap_or(to);
         let stopped: Vec<String> = sqlx::query_scalar(STOPPED)
             .bind(self.stream())
             .fetch_all(&mut *tx)

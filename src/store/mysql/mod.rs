@@ -22,6 +22,7 @@ mod schema;
 mod server;
 mod sessions;
 mod tail;
+mod upkeep;
 mod url;
 
 use std::{
@@ -45,9 +46,10 @@ use self::{
 };
 pub use self::{galera::Galera, url::MysqlUrl};
 use super::{
-    Advance, Advanced, Append, Audit, Blocker, Bounds, Consumer, ConsumerPage, Effect, Error,
-    IdRange, IdRuns, NewSession, Opening, Options, Page, Refusal, Rewound, Skip, Span, Standing,
-    Store, Tail, discarded::LowEnd,
+    Advance, Advanced, Append, Audit, Blocker, Bounds, Claim, Claimed, Consumer, ConsumerPage,
+    Discard, Discardable, Discarded, Effect, Error, Expired, Expiry, Fence, IdRange, IdRuns, Lease,
+    NewSession, Opening, Options, Page, Refusal, Rewound, Skip, Span, Standing, Store, Tail,
+    discarded::LowEnd,
 };
 use crate::event::{ConsumerKey, EventId, Moment};
 
@@ -356,6 +358,34 @@ impl Store for MysqlStore {
 
     async fn blockers(&self) -> Result<Vec<Blocker>, Error> {
         self.bounded(Effect::None, self.read_blockers()).await
+    }
+
+    async fn claim(&self, claim: &Claim) -> Result<Claimed, Error> {
+        self.bounded(Effect::Unknown, self.claim_lease(claim)).await
+    }
+
+    async fn release(&self, fence: Fence) -> Result<(), Error> {
+        self.bounded(Effect::Unknown, self.release_lease(fence))
+            .await
+    }
+
+    async fn leases(&self) -> Result<Vec<Lease>, Error> {
+        self.bounded(Effect::None, self.read_leases()).await
+    }
+
+    async fn discardable(&self, archiving: bool) -> Result<Discardable, Error> {
+        self.bounded(Effect::None, self.read_discardable(archiving))
+            .await
+    }
+
+    async fn discard(&self, batch: &Discard) -> Result<Discarded, Error> {
+        self.bounded(Effect::Unknown, self.discard_batch(batch))
+            .await
+    }
+
+    async fn expire(&self, expiry: &Expiry<'_>) -> Result<Expired, Error> {
+        self.bounded(Effect::Unknown, self.expire_consumer(expiry))
+            .await
     }
 
     async fn appeared(&self, ranges: &[IdRange], limit: usize) -> Result<Vec<EventId>, Error> {

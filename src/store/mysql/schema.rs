@@ -9,6 +9,7 @@ use sqlx::{AssertSqlSafe, Connection as _, MySqlConnection};
 use super::{
     MysqlStore,
     errors::{number, unavailable},
+    grants::is_denied,
     text,
 };
 use crate::store::{
@@ -37,7 +38,16 @@ impl MysqlStore {
     pub(super) async fn pending(&self) -> Result<Vec<&'static Step>, Error> {
         let mut connection = self.connections.read().await?;
         let pending = self.pending_in(&mut connection).await;
-        pending.map_err(|error| unavailable(&error))
+        pending.map_err(|error| {
+            if is_denied(&error) {
+                Error::Contract(format!(
+                    "the user may not read what was made; run GRANT SELECT ON evt_migrations TO \
+                     it, and what else `eventstream migrate --print-grants` prints ({error})"
+                ))
+            } else {
+                unavailable(&error)
+            }
+        })
     }
 
     async fn pending_in(

@@ -211,7 +211,7 @@ pub(super) mod tests {
             answer(variables).session(Isolation::ReadCommitted, Duration::from_millis(2500))
         };
         let mariadb = session(MARIADB);
-        assert!(mariadb.contains("max_statement_time = 2.500, idle_transaction_timeout = 15, "));
+        assert!(mariadb.contains("max_statement_time = 2.500, idle_transaction_timeout = 15;"));
         assert!(mariadb.ends_with("ISOLATION LEVEL READ COMMITTED, READ WRITE"));
         assert!(!mariadb.contains("max_execution_time") && !mariadb.contains("stats_expiry"));
         let mysql = session(MYSQL);

@@ -44,6 +44,8 @@ impl MysqlStore {
             VALUES (?, ?, ?, ?, ?, 0, ?)
             ON DUPLICATE KEY UPDATE session = VALUES(session), replica = VALUES(replica),
                 epoch = VALUES(epoch), acked = 0, label = VALUES(label)";
+        const PLACE: &str = "INSERT INTO evt_places (stream, ident, place) VALUES (?, ?, ?)
+            ON DUPLICATE KEY UPDATE place = VALUES(place)";
         // Of two replicas that open at once the second sees the first one's.
         if !self.lock_consumer(tx, &session.key).await? {
             return Ok(Opening::Unknown);
@@ -71,6 +73,12 @@ impl MysqlStore {
             .bind(session.replica.to_string())
             .bind(epoch)
             .bind(session.label.as_str())
+            .execute(&mut *tx)
+            .await?;
+        sqlx::query(PLACE)
+            .bind(self.stream())
+            .bind(session.key.ident())
+            .bind(&self.options.common.place)
             .execute(&mut *tx)
             .await?;
         let opened = self.consumer_row(tx, &session.key).await?;
@@ -126,11 +134,49 @@ impl MysqlStore {
         sessions: &[(ConsumerKey, i64)],
     ) -> Result<Vec<Standing>, Error> {
         let mut connection = self.connections.write().await?;
+        self.note_life(&mut connection, sessions)
+            .await
+            .map_err(|error| commit_failed(&error))?;
         self.beat_replica(&mut connection, replica)
             .await
             .map_err(|error| commit_failed(&error))?;
         let standings = self.standings(&mut connection, sessions).await;
         standings.map_err(|error| unavailable(&error))
+    }
+
+    /// An open session is a sign of life, noted once a minute, one row at a time.
+    async fn note_life(
+        &self,
+        connection: &mut MySqlConnection,
+        sessions: &[(ConsumerKey, i64)],
+    ) -> Result<(), sqlx::Error> {
+        // Looked for without locks: hardly ever is there one.
+        const QUIET: &str = "SELECT ident, epoch FROM evt_consumers
+            WHERE ident IN (ROWS) AND last_time < UTC_TIMESTAMP() - INTERVAL 1 MINUTE";
+        const LIFE: &str = "UPDATE evt_consumers SET last_time = UTC_TIMESTAMP()
+            WHERE ident = ? AND epoch = ?";
+        if sessions.is_empty() {
+            return Ok(());
+        }
+        let mut query = self.query_of(QUIET, "?", sessions.len());
+        for (key, _) in sessions {
+            query = query.bind(key.ident());
+        }
+        let rows = query.fetch_all(&mut *connection).await?;
+        let quiet: HashMap<String, i64> = rows
+            .iter()
+            .map(|row| (row.get("ident"), row.get("epoch")))
+            .collect();
+        for (key, epoch) in sessions {
+            if quiet.get(&key.ident()) == Some(epoch) {
+                sqlx::query(self.sql(LIFE))
+                    .bind(key.ident())
+                    .bind(epoch)
+                    .execute(&mut *connection)
+                    .await?;
+            }
+        }
+        Ok(())
     }
 
     async fn standings(

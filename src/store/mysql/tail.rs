@@ -18,7 +18,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, MySqlConnection, Row as _, SqlSafeStr as _, SqlStr};
-use tokio::time::{Instant, error::Elapsed, timeout};
+use tokio::time::{Instant, error::Elapsed, sleep_until, timeout};
 
 use super::{
     MysqlStore,
@@ -37,6 +37,10 @@ use crate::{
 /// Asking who runs costs the server with every connection: it shall take at
 /// most this part of the time.
 const SAMPLE_PAUSE_FACTOR: u32 = 20;
+
+/// The same for looking at ids that are missing, while a transaction holds
+/// them: less, because each look delays its events.
+const GAP_PAUSE_FACTOR: u32 = 10;
 
 /// But evidence is never older than this.
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
@@ -66,6 +70,7 @@ struct Sessions {
     barriers: Barriers,
     next_sample: Instant,
     next_head: Instant,
+    next_gaps: Instant,
 }
 
 /// What to do with rows above the highest id looked at.
@@ -181,6 +186,7 @@ impl MysqlTail {
         };
         if let Some(first) = open.first() {
             sessions.barriers.raise(scanned.get());
+            sleep_until(sessions.next_gaps).await;
             sessions.collect_evidence(scanned).await?;
             let asked = &open[..open.len().min(GAPS)];
             let end = match asked.last() {
@@ -193,6 +199,9 @@ impl MysqlTail {
             let late = sessions.settle(&store, asked, through).await?;
             read.dead_through = late.dead_through(through);
             read.more |= late.found.cut || end < scanned && read.dead_through == end;
+            if read.more {
+                sessions.next_gaps = Instant::now();
+            }
             read.events.extend(late.found.events);
             read.events.sort_unstable_by_key(|event| event.id);
         }
@@ -260,6 +269,7 @@ impl Sessions {
             barriers: Barriers::default(),
             next_sample: Instant::now(),
             next_head: Instant::now(),
+            next_gaps: Instant::now(),
         })
     }
 
@@ -330,6 +340,7 @@ impl Sessions {
         asked: &[IdRange],
         passed: EventId,
     ) -> Result<Late, Error> {
+        let begun = Instant::now();
         let behind = up_to(asked, passed);
         let mut present = Vec::new();
         if !behind.is_empty() {
@@ -337,6 +348,8 @@ impl Sessions {
             present = ids(&mut self.dirty, sql).await?;
         }
         let found = self.late_rows(store, &condition(asked)).await?;
+        let pause = begun.elapsed() * GAP_PAUSE_FACTOR;
+        self.next_gaps = Instant::now() + pause.min(LONGEST_PAUSE);
         Ok(Late {
             found,
             present_cut: present.len() >= limits::PAGE_EVENTS,

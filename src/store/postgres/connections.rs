@@ -607,7 +607,7 @@ mod tests {
     fn told(error: &Error) -> (&'static str, Option<Effect>) {
         let effect = match error {
             Error::Unavailable { effect, .. } | Error::Lost { effect, .. } => Some(*effect),
-            Error::Contract(_) => None,
+            Error::Contract(_) | Error::Discarded(_) => None,
         };
         (error.class(), effect)
     }

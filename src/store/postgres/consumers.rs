@@ -9,7 +9,10 @@ use std::collections::BTreeMap;
 
 use sqlx::{PgConnection, Row, postgres::PgRow};
 
-use super::{PostgresStore, connections::unavailable};
+use super::{
+    PostgresStore,
+    connections::{WriteTx, unavailable},
+};
 use crate::{
     event::{ConsumerKey, EventId, Label, Moment},
     store::{Advance, Advanced, Audit, Consumer, ConsumerPage, Error},
@@ -24,6 +27,7 @@ const COLUMNS: &str = "SELECT c.ident::text AS ident, c.last_evt_id, c.epoch,
         (SELECT label FROM evt_sessions s JOIN evt_replicas r USING (stream, replica)
          WHERE s.stream = $1 AND s.ident = c.ident AND s.epoch = c.epoch
             AND r.beat > date_part('epoch', clock_timestamp()) * 1000 - $2) AS label,
+        (SELECT place FROM evt_places p WHERE p.stream = $1 AND p.ident = c.ident) AS place,
         (SELECT CASE WHEN isfinite(q.ts) THEN floor(date_part('epoch', q.ts))::bigint * 1000 END
          FROM evt_queue q WHERE q.id > c.last_evt_id ORDER BY q.id LIMIT 1) AS missing,
         (date_part('epoch', clock_timestamp()) * 1000)::bigint AS now
@@ -137,6 +141,9 @@ impl PostgresStore {
             let created = made.rows_affected() == 1;
             if created {
                 let epoch = self.next_epoch(&mut tx).await?;
+                if let Some(gone) = self.discarded_above(&mut tx, start).await? {
+                    return Ok(Err(gone));
+                }
                 sqlx::query(self.sql(BEGIN_EPOCH))
                     .bind(key.ident())
                     .bind(epoch)
@@ -145,12 +152,40 @@ impl PostgresStore {
             }
             self.note_witness(&mut tx).await?;
             let row = self.consumer_row(&mut tx, key).await?;
-            Ok((row.ok_or(sqlx::Error::RowNotFound)?, created))
+            Ok(Ok((row.ok_or(sqlx::Error::RowNotFound)?, created)))
         }
         .await;
         let outcome = outcome.map_err(|error| unavailable(&error))?;
-        tx.commit().await?;
-        Ok(outcome)
+        self.settle(tx, outcome).await
+    }
+
+    /// Commits, unless the place asked for was discarded meanwhile.
+    async fn settle<T>(&self, tx: WriteTx, outcome: Result<T, EventId>) -> Result<T, Error> {
+        match outcome {
+            Ok(done) => tx.commit().await.map(|()| done),
+            Err(gone) => {
+                tx.rollback().await?;
+                Err(Error::Discarded(gone))
+            }
+        }
+    }
+
+    /// How far the discarder got, if that is above `place`. To be asked under
+    /// the lock of the stream's row: nothing more is discarded before the end
+    /// of the transaction.
+    pub(super) async fn discarded_above(
+        &self,
+        tx: &mut PgConnection,
+        place: EventId,
+    ) -> Result<Option<EventId>, sqlx::Error> {
+        const GONE: &str =
+            "SELECT discarded_to FROM evt_stream WHERE stream = $1 AND discarded_to > $2";
+        let gone: Option<i64> = sqlx::query_scalar(GONE)
+            .bind(self.stream())
+            .bind(place.get())
+            .fetch_optional(tx)
+            .await?;
+        Ok(gone.map(EventId::stored))
     }
 
     pub(super) async fn remove_consumer(&self, key: &ConsumerKey) -> Result<bool, Error> {
@@ -161,16 +196,25 @@ impl PostgresStore {
                 .bind(key.ident())
                 .execute(&mut *tx)
                 .await?;
-            // A later registration must not have an epoch of before.
-            self.next_epoch(&mut tx).await?;
-            self.forget_session(&mut tx, key).await?;
-            self.lift_stop(&mut tx, key).await?;
+            self.forget_consumer(&mut tx, key).await?;
             Ok(removed.rows_affected() > 0)
         }
         .await;
         let outcome = outcome.map_err(|error| unavailable(&error))?;
         tx.commit().await?;
         Ok(outcome)
+    }
+
+    /// What is left of a consumer whose row is deleted.
+    pub(super) async fn forget_consumer(
+        &self,
+        tx: &mut PgConnection,
+        key: &ConsumerKey,
+    ) -> Result<(), sqlx::Error> {
+        // A later registration must not have an epoch of before.
+        self.next_epoch(tx).await?;
+        self.forget_session(tx, key).await?;
+        self.lift_stop(tx, key).await
     }
 
     pub(super) async fn seek_consumer(
@@ -184,9 +228,12 @@ impl PostgresStore {
         let mut tx = self.connections.begin().await?;
         let outcome: Result<_, sqlx::Error> = async {
             if !self.lock_consumer(&mut tx, key).await? {
-                return Ok(None);
+                return Ok(Ok(None));
             }
             let epoch = self.next_epoch(&mut tx).await?;
+            if let Some(gone) = self.discarded_above(&mut tx, to).await? {
+                return Ok(Err(gone));
+            }
             sqlx::query(self.sql(SEEK))
                 .bind(key.ident())
                 .bind(to.get())
@@ -197,12 +244,11 @@ impl PostgresStore {
             self.lift_stop(&mut tx, key).await?;
             self.note_rewind(&mut tx, epoch).await?;
             self.note_witness(&mut tx).await?;
-            self.consumer_row(&mut tx, key).await
+            Ok(Ok(self.consumer_row(&mut tx, key).await?))
         }
         .await;
         let outcome = outcome.map_err(|error| unavailable(&error))?;
-        tx.commit().await?;
-        Ok(outcome)
+        self.settle(tx, outcome).await
     }
 
     pub(super) async fn advance_positions(
@@ -481,6 +527,9 @@ fn consumer(row: &PgRow) -> Option<Consumer> {
         epoch: row.get("epoch"),
         reg_time: moment("reg_time"),
         last_time: moment("last_time"),
+        place: row
+            .get::<Option<String>, _>("place")
+            .filter(|_| label.is_some()),
         session: label.map(|label| Label::parse(label).unwrap_or_default()),
         stopped: row.get("stopped"),
         rewound: row.get("rewound"),

@@ -68,8 +68,10 @@ impl PostgresStore {
         let Some(lowest) = self.note_late(tx, late).await? else {
             return Ok(Vec::new());
         };
-        let to = EventId::stored(lowest).previous();
         let epoch = self.next_epoch(tx).await?;
+        // Nobody can be brought before what is discarded.
+        let to = EventId::stored(lowest).previous();
+        let to = self.discarded_above(tx, to).await?.unwrap_or(to);
         let fenced: Vec<String> = sqlx::query_scalar(self.sql(REWIND))
             .bind(self.stream())
             .bind(to.get())

@@ -17,6 +17,7 @@ mod queue;
 mod schema;
 mod sessions;
 mod tail;
+mod upkeep;
 mod url;
 
 use std::{
@@ -32,9 +33,10 @@ use uuid::Uuid;
 pub use self::url::PostgresUrl;
 use self::{connections::Connections, head::Head};
 use super::{
-    Advance, Advanced, Append, Audit, Blocker, Bounds, Consumer, ConsumerPage, Effect, Error,
-    IdRange, IdRuns, NewSession, Opening, Options, Page, Refusal, Rewound, Skip, Span, Standing,
-    Store, Tail, discarded::LowEnd,
+    Advance, Advanced, Append, Audit, Blocker, Bounds, Claim, Claimed, Consumer, ConsumerPage,
+    Discard, Discardable, Discarded, Effect, Error, Expired, Expiry, Fence, IdRange, IdRuns, Lease,
+    NewSession, Opening, Options, Page, Refusal, Rewound, Skip, Span, Standing, Store, Tail,
+    discarded::LowEnd,
 };
 use crate::event::{ConsumerKey, EventId, Moment};
 
@@ -278,6 +280,34 @@ impl Store for PostgresStore {
 
     async fn blockers(&self) -> Result<Vec<Blocker>, Error> {
         self.bounded(Effect::None, self.read_blockers()).await
+    }
+
+    async fn claim(&self, claim: &Claim) -> Result<Claimed, Error> {
+        self.bounded(Effect::Unknown, self.claim_lease(claim)).await
+    }
+
+    async fn release(&self, fence: Fence) -> Result<(), Error> {
+        self.bounded(Effect::Unknown, self.release_lease(fence))
+            .await
+    }
+
+    async fn leases(&self) -> Result<Vec<Lease>, Error> {
+        self.bounded(Effect::None, self.read_leases()).await
+    }
+
+    async fn discardable(&self, archiving: bool) -> Result<Discardable, Error> {
+        self.bounded(Effect::None, self.read_discardable(archiving))
+            .await
+    }
+
+    async fn discard(&self, batch: &Discard) -> Result<Discarded, Error> {
+        self.bounded(Effect::Unknown, self.discard_batch(batch))
+            .await
+    }
+
+    async fn expire(&self, expiry: &Expiry<'_>) -> Result<Expired, Error> {
+        self.bounded(Effect::Unknown, self.expire_consumer(expiry))
+            .await
     }
 
     async fn appeared(&self, ranges: &[IdRange], limit: usize) -> Result<Vec<EventId>, Error> {

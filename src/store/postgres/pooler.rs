@@ -53,7 +53,7 @@ pub(super) async fn examined(options: &PostgresOptions) -> Result<PgConnection, 
                 "the pooler gave no {} sessions within {CONNECT_TIMEOUT:?}; pgbouncer's pool_size must \
                  be at least {} for this service, and pool_mode = session",
                 NEIGHBOURS + 1,
-                options.read_connections + options.write_connections + 2
+                options.read_connections + options.write_connections + 3
             ),
         }),
     }

@@ -44,6 +44,8 @@ impl PostgresStore {
             ON CONFLICT (stream, ident) DO UPDATE SET session = excluded.session,
                 replica = excluded.replica, epoch = excluded.epoch, acked = 0,
                 label = excluded.label";
+        const PLACE: &str = "INSERT INTO evt_places (stream, ident, place) VALUES ($1, $2, $3)
+            ON CONFLICT (stream, ident) DO UPDATE SET place = excluded.place";
         // Of two replicas that open at once the second sees the first one's.
         if !self.lock_consumer(tx, &session.key).await? {
             return Ok(Opening::Unknown);
@@ -71,6 +73,12 @@ impl PostgresStore {
             .bind(session.replica.to_string())
             .bind(epoch)
             .bind(session.label.as_str())
+            .execute(&mut *tx)
+            .await?;
+        sqlx::query(PLACE)
+            .bind(self.stream())
+            .bind(session.key.ident())
+            .bind(&self.options.common.place)
             .execute(&mut *tx)
             .await?;
         let opened = self.consumer_row(tx, &session.key).await?;
@@ -124,6 +132,7 @@ impl PostgresStore {
     ) -> Result<Vec<Standing>, Error> {
         let mut tx = self.connections.begin().await?;
         let standings: Result<_, sqlx::Error> = async {
+            self.note_life(&mut tx, sessions).await?;
             self.beat_replica(&mut tx, replica).await?;
             self.standings(&mut tx, sessions).await
         }
@@ -131,6 +140,31 @@ impl PostgresStore {
         let standings = standings.map_err(|error| unavailable(&error))?;
         tx.commit().await?;
         Ok(standings)
+    }
+
+    /// An open session is a sign of life, noted once a minute.
+    async fn note_life(
+        &self,
+        tx: &mut PgConnection,
+        sessions: &[(ConsumerKey, i64)],
+    ) -> Result<(), sqlx::Error> {
+        const LIFE: &str = "UPDATE evt_consumers SET last_time = timezone('UTC', now())
+            WHERE ident IN (
+                SELECT c.ident FROM evt_consumers c
+                JOIN unnest($1::text[], $2::bigint[]) AS open (ident, epoch)
+                    ON c.ident = open.ident AND c.epoch = open.epoch
+                WHERE c.last_time < timezone('UTC', now()) - interval '1 minute'
+                ORDER BY c.ident FOR UPDATE OF c)";
+        let (idents, epochs): (Vec<String>, Vec<i64>) = sessions
+            .iter()
+            .map(|(key, epoch)| (key.ident(), *epoch))
+            .unzip();
+        sqlx::query(self.sql(LIFE))
+            .bind(idents)
+            .bind(epochs)
+            .execute(tx)
+            .await?;
+        Ok(())
     }
 
     async fn standings(

@@ -21,6 +21,7 @@ const COLUMNS: &str = "SELECT c.ident, c.last_evt_id, c.epoch,
         (SELECT label FROM evt_sessions s JOIN evt_replicas r USING (stream, replica)
          WHERE s.stream = ?1 AND s.ident = c.ident AND s.epoch = c.epoch
             AND r.beat > unixepoch('subsec') * 1000 - ?2) AS label,
+        (SELECT place FROM evt_places p WHERE p.stream = ?1 AND p.ident = c.ident) AS place,
         (SELECT unixepoch(q.ts, 'auto') * 1000 FROM evt_queue q
          WHERE q.id > c.last_evt_id ORDER BY q.id LIMIT 1) AS missing,
         CAST(unixepoch('subsec') * 1000 AS INTEGER) AS now
@@ -95,7 +96,10 @@ impl SqliteStore {
         let mut tx = self.connections.begin().await?;
         let outcome: Result<_, sqlx::Error> = async {
             if let Some(existing) = self.consumer_row(&mut tx, key).await? {
-                return Ok((existing, false));
+                return Ok(Ok((existing, false)));
+            }
+            if let Some(gone) = self.discarded_above(&mut tx, start).await? {
+                return Ok(Err(gone));
             }
             let epoch = self.next_epoch(&mut tx).await?;
             sqlx::query(self.sql(REGISTER))
@@ -108,12 +112,28 @@ impl SqliteStore {
                 .consumer_row(&mut tx, key)
                 .await?
                 .ok_or(sqlx::Error::RowNotFound)?;
-            Ok((made, true))
+            Ok(Ok((made, true)))
         }
         .await;
         let outcome = outcome.map_err(|error| unavailable(&error))?;
         tx.commit().await?;
-        Ok(outcome)
+        outcome.map_err(Error::Discarded)
+    }
+
+    /// How far the discarder got, if that is above `place`.
+    pub(super) async fn discarded_above(
+        &self,
+        tx: &mut SqliteConnection,
+        place: EventId,
+    ) -> Result<Option<EventId>, sqlx::Error> {
+        const GONE: &str =
+            "SELECT discarded_to FROM evt_stream WHERE stream = ?1 AND discarded_to > ?2";
+        let gone: Option<i64> = sqlx::query_scalar(GONE)
+            .bind(self.stream())
+            .bind(place.get())
+            .fetch_optional(tx)
+            .await?;
+        Ok(gone.map(EventId::stored))
     }
 
     pub(super) async fn remove_consumer(&self, key: &ConsumerKey) -> Result<bool, Error> {
@@ -124,16 +144,25 @@ impl SqliteStore {
                 .bind(key.ident())
                 .execute(&mut *tx)
                 .await?;
-            self.forget_session(&mut tx, key).await?;
-            self.lift_stop(&mut tx, key).await?;
-            // A later registration must not have an epoch of before.
-            self.next_epoch(&mut tx).await?;
+            self.forget_consumer(&mut tx, key).await?;
             Ok(removed.rows_affected() > 0)
         }
         .await;
         let outcome = outcome.map_err(|error| unavailable(&error))?;
         tx.commit().await?;
         Ok(outcome)
+    }
+
+    /// What is left of a consumer whose row is deleted.
+    pub(super) async fn forget_consumer(
+        &self,
+        tx: &mut SqliteConnection,
+        key: &ConsumerKey,
+    ) -> Result<(), sqlx::Error> {
+        // A later registration must not have an epoch of before.
+        self.next_epoch(tx).await?;
+        self.forget_session(tx, key).await?;
+        self.lift_stop(tx, key).await
     }
 
     pub(super) async fn seek_consumer(
@@ -145,6 +174,9 @@ impl SqliteStore {
             SET last_evt_id = ?2, epoch = ?3, last_time = CURRENT_TIMESTAMP WHERE ident = ?1";
         let mut tx = self.connections.begin().await?;
         let outcome: Result<_, sqlx::Error> = async {
+            if let Some(gone) = self.discarded_above(&mut tx, to).await? {
+                return Ok(Err(gone));
+            }
             let epoch = self.next_epoch(&mut tx).await?;
             sqlx::query(self.sql(SEEK))
                 .bind(key.ident())
@@ -155,12 +187,12 @@ impl SqliteStore {
             self.forget_session(&mut tx, key).await?;
             self.lift_stop(&mut tx, key).await?;
             self.note_rewind(&mut tx, epoch).await?;
-            self.consumer_row(&mut tx, key).await
+            Ok(Ok(self.consumer_row(&mut tx, key).await?))
         }
         .await;
         let outcome = outcome.map_err(|error| unavailable(&error))?;
         tx.commit().await?;
-        Ok(outcome)
+        outcome.map_err(Error::Discarded)
     }
 
     pub(super) async fn advance_positions(
@@ -324,6 +356,9 @@ fn consumer(row: &SqliteRow) -> Option<Consumer> {
         epoch: row.get("epoch"),
         reg_time: moment("reg_time"),
         last_time: moment("last_time"),
+        place: row
+            .get::<Option<String>, _>("place")
+            .filter(|_| label.is_some()),
         session: label.map(|label| Label::parse(label).unwrap_or_default()),
         stopped: row.get("stopped"),
         rewound: row.get("rewound"),

@@ -15,6 +15,7 @@ mod queue;
 mod schema;
 mod sessions;
 mod tail;
+mod upkeep;
 
 use std::{
     path::{Path, PathBuf},
@@ -28,9 +29,9 @@ use uuid::Uuid;
 
 use self::connections::Connections;
 use super::{
-    Advance, Advanced, Append, Audit, Bounds, Consumer, ConsumerPage, Effect, Error, IdRange,
-    IdRuns, NewSession, Opening, Options, Page, Refusal, Rewound, Skip, Span, Standing, Store,
-    Tail,
+    Advance, Advanced, Append, Audit, Bounds, Claim, Claimed, Consumer, ConsumerPage, Discard,
+    Discardable, Discarded, Effect, Error, Expired, Expiry, Fence, IdRange, IdRuns, Lease,
+    NewSession, Opening, Options, Page, Refusal, Rewound, Skip, Span, Standing, Store, Tail,
 };
 use crate::event::{ConsumerKey, EventId, Moment};
 
@@ -228,6 +229,30 @@ impl Store for SqliteStore {
         acked: EventId,
     ) -> Result<(), Error> {
         self.credit_session(key, epoch, acked).await
+    }
+
+    async fn claim(&self, claim: &Claim) -> Result<Claimed, Error> {
+        self.claim_lease(claim).await
+    }
+
+    async fn release(&self, fence: Fence) -> Result<(), Error> {
+        self.release_lease(fence).await
+    }
+
+    async fn leases(&self) -> Result<Vec<Lease>, Error> {
+        self.read_leases().await
+    }
+
+    async fn discardable(&self, archiving: bool) -> Result<Discardable, Error> {
+        self.read_discardable(archiving).await
+    }
+
+    async fn discard(&self, batch: &Discard) -> Result<Discarded, Error> {
+        self.discard_batch(batch).await
+    }
+
+    async fn expire(&self, expiry: &Expiry<'_>) -> Result<Expired, Error> {
+        self.expire_consumer(expiry).await
     }
 
     async fn appeared(&self, ranges: &[IdRange], limit: usize) -> Result<Vec<EventId>, Error> {

@@ -33,6 +33,8 @@ impl SqliteStore {
         const OPEN: &str = "INSERT OR REPLACE INTO evt_sessions
                 (stream, ident, session, replica, epoch, acked, label)
             VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6)";
+        const PLACE: &str = "INSERT OR REPLACE INTO evt_places (stream, ident, place)
+            VALUES (?1, ?2, ?3)";
         let Some(found) = self.consumer_row(tx, &session.key).await? else {
             return Ok(Opening::Unknown);
         };
@@ -56,6 +58,12 @@ impl SqliteStore {
             .bind(session.replica.to_string())
             .bind(epoch)
             .bind(session.label.as_str())
+            .execute(&mut *tx)
+            .await?;
+        sqlx::query(PLACE)
+            .bind(self.stream())
+            .bind(session.key.ident())
+            .bind(&self.options.common.place)
             .execute(&mut *tx)
             .await?;
         let opened = self.consumer_row(tx, &session.key).await?;
@@ -102,6 +110,7 @@ impl SqliteStore {
     ) -> Result<Vec<Standing>, Error> {
         let mut tx = self.connections.begin().await?;
         let standings: Result<Vec<Standing>, sqlx::Error> = async {
+            self.note_life(&mut tx, sessions).await?;
             self.beat_replica(&mut tx, replica).await?;
             let mut standings = Vec::with_capacity(sessions.len());
             for (key, epoch) in sessions {
@@ -113,6 +122,24 @@ impl SqliteStore {
         let standings = standings.map_err(|error| unavailable(&error))?;
         tx.commit().await?;
         Ok(standings)
+    }
+
+    /// An open session is a sign of life, noted once a minute.
+    async fn note_life(
+        &self,
+        tx: &mut SqliteConnection,
+        sessions: &[(ConsumerKey, i64)],
+    ) -> Result<(), sqlx::Error> {
+        const LIFE: &str = "UPDATE evt_consumers SET last_time = CURRENT_TIMESTAMP
+            WHERE ident = ?1 AND epoch = ?2 AND unixepoch(last_time, 'auto') < unixepoch() - 60";
+        for (key, epoch) in sessions {
+            sqlx::query(self.sql(LIFE))
+                .bind(key.ident())
+                .bind(epoch)
+                .execute(&mut *tx)
+                .await?;
+        }
+        Ok(())
     }
 
     async fn standing(

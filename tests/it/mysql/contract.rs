@@ -455,8 +455,8 @@ async fn limits_of_adopted_tables_are_told_and_lifted_by_widening() {
     let mut clients = server.clients().await;
     register(&mut clients, "SHOP").await;
     let emoji = "\"\u{1F980}\"";
-    let long = format!("\"{}\"", "x".repeat(70_000));
-    for text in [emoji, &long] {
+    let oversized = format!("\"{}\"", "x".repeat(70_000));
+    for text in [emoji, &oversized] {
         let request = futoin_eventstream::proto::AddEventRequest {
             r#type: "T".into(),
             data_json: text.into(),
@@ -475,7 +475,7 @@ async fn limits_of_adopted_tables_are_told_and_lifted_by_widening() {
     assert!(!log.contains("--widen"), "{log}");
     let mut clients = server.clients().await;
     register(&mut clients, "shop").await;
-    for text in [emoji, &long] {
+    for text in [emoji, &oversized] {
         add(&mut clients, "T", text).await;
     }
     let polled = poll(&mut clients, poll_of("SHOP")).await;
@@ -485,7 +485,7 @@ async fn limits_of_adopted_tables_are_told_and_lifted_by_widening() {
         .map(|event| &*event.data_json)
         .collect();
     assert_eq!(polled.events[0].id, before);
-    assert_eq!(texts, ["\"gr\u{fc}n\"", emoji, &long]);
+    assert_eq!(texts, ["\"gr\u{fc}n\"", emoji, &oversized]);
 }
 
 #[tokio::test]

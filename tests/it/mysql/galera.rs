@@ -9,7 +9,7 @@ use super::{
 use crate::{
     calls::{add_many, ids, poll, poll_of},
     round_trip::register,
-    server::{Server, eventually},
+    server::{Clients, Server, eventually},
 };
 
 const PROVIDER: &str = "/usr/lib/galera/libgalera_smm.so";
@@ -134,9 +134,13 @@ async fn case_20_cluster_of_several_writers() {
     })
     .await;
     assert_eq!(ids(&polled.events), expected);
+    another_node_writes(&galera, clients, expected[4]).await;
+    drop(server);
+}
 
-    // What the refusal is about: who declares it although another node writes
-    // loses the transaction that is open there.
+/// What the refusal is about: who declares one writer although another node
+/// writes loses the transaction that is open there.
+async fn another_node_writes(galera: &Galera, mut clients: Clients, last: i64) {
     let mut elsewhere = galera.session(1).await;
     run(&mut elsewhere, "BEGIN").await;
     let open = insert(&mut elsewhere).await;
@@ -146,7 +150,7 @@ async fn case_20_cluster_of_several_writers() {
         above = insert(&mut here).await;
     }
     let mut request = poll_of("SHOP");
-    request.last_id = Some(expected[4]);
+    request.last_id = Some(last);
     let seen = eventually(async || {
         let polled = poll(&mut clients.clone(), request.clone()).await;
         if polled.last_id >= above {
@@ -166,5 +170,4 @@ async fn case_20_cluster_of_several_writers() {
     request.last_id = Some(seen.last_id);
     let polled = poll(&mut clients, request).await;
     assert!(!ids(&polled.events).contains(&open), "and it is lost");
-    drop(server);
 }

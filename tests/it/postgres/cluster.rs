@@ -371,6 +371,19 @@ pub async fn insert(session: &mut PgConnection) -> i64 {
     insert_into(session, "evt_queue").await
 }
 
+/// Inserts this event as an application does; its id.
+pub async fn insert_row(session: &mut PgConnection, kind: &str, data: &str) -> i64 {
+    sqlx::query_scalar(
+        "INSERT INTO evt_queue (type, data, ts)
+            VALUES ($1, $2::json, CURRENT_TIMESTAMP) RETURNING id",
+    )
+    .bind(kind)
+    .bind(data)
+    .fetch_one(session)
+    .await
+    .expect("inserted")
+}
+
 /// The same into another relation.
 pub async fn insert_into(session: &mut PgConnection, relation: &str) -> i64 {
     let sql = format!(

@@ -147,8 +147,8 @@ async fn failover_that_rolls_ids_back_is_an_alarm() {
     // More than a sequence is written ahead.
     let lost = insert_many(&pair.stage.database, 100).await;
     pair.stage.expect(&lost).await;
-    let last = lost[99];
-    ack(&mut pair.stage.clients, "SHOP", last, None)
+    let highest = lost[99];
+    ack(&mut pair.stage.clients, "SHOP", highest, None)
         .await
         .expect("acknowledged");
     pair.fail_over().await;
@@ -157,8 +157,8 @@ async fn failover_that_rolls_ids_back_is_an_alarm() {
     pair.stage.expect(&kept[1..]).await;
     let status = pair.stage.status().await;
     assert!(status.problem.contains("restored"), "{status:?}");
-    assert!(status.head_id < last, "{status:?}");
-    let beyond = ack(&mut pair.stage.clients, "SHOP", last, None).await;
+    assert!(status.head_id < highest, "{status:?}");
+    let beyond = ack(&mut pair.stage.clients, "SHOP", highest, None).await;
     refused(beyond, Code::OutOfRange, "BEYOND_HEAD");
     let next = insert_many(&pair.stage.database, 3).await;
     pair.stage.expect(&next).await;

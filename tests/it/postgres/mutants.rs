@@ -336,24 +336,31 @@ use Statement::{Holders, Rows, Sequence};
 #[derive(Debug, Clone, Copy)]
 struct Rule {
     order: [Statement; 3],
-    repeatable_read: bool,
+    flaw: Option<Flaw>,
+}
+
+/// What is wrong about a rule, beside its order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flaw {
+    RepeatableRead,
     /// Floors of holders that the first look finds: what is settled by then.
-    start_at_current_value: bool,
+    StartAtCurrentValue,
     /// Floors of holders that a later look finds: the value before.
-    newcomers_at_current_value: bool,
-    last_value_alone: bool,
-    sessions_only: bool,
-    parent_only: bool,
+    NewcomersAtCurrentValue,
+    LastValueAlone,
+    SessionsOnly,
+    ParentOnly,
+}
+
+impl Rule {
+    fn has(self, flaw: Flaw) -> bool {
+        self.flaw == Some(flaw)
+    }
 }
 
 const RULE: Rule = Rule {
     order: [Sequence, Holders, Rows],
-    repeatable_read: false,
-    start_at_current_value: false,
-    newcomers_at_current_value: false,
-    last_value_alone: false,
-    sessions_only: false,
-    parent_only: false,
+    flaw: None,
 };
 
 #[derive(Debug, Clone, Copy)]
@@ -404,7 +411,7 @@ const MUTANTS: &[(&str, Kind, &str)] = &[
     (
         "one repeatable-read snapshot",
         Kind::Rule(Rule {
-            repeatable_read: true,
+            flaw: Some(Flaw::RepeatableRead),
             ..RULE
         }),
         "commit after the first statement of a look",
@@ -412,7 +419,7 @@ const MUTANTS: &[(&str, Kind, &str)] = &[
     (
         "holders of the start floored at the current value",
         Kind::Rule(Rule {
-            start_at_current_value: true,
+            flaw: Some(Flaw::StartAtCurrentValue),
             ..RULE
         }),
         "restart of the reader beside an open transaction",
@@ -420,7 +427,7 @@ const MUTANTS: &[(&str, Kind, &str)] = &[
     (
         "newcomers floored at the current value",
         Kind::Rule(Rule {
-            newcomers_at_current_value: true,
+            flaw: Some(Flaw::NewcomersAtCurrentValue),
             ..RULE
         }),
         "late commit of a lower id",
@@ -428,7 +435,7 @@ const MUTANTS: &[(&str, Kind, &str)] = &[
     (
         "last_value without is_called",
         Kind::Rule(Rule {
-            last_value_alone: true,
+            flaw: Some(Flaw::LastValueAlone),
             ..RULE
         }),
         "the first event of a fresh table",
@@ -436,7 +443,7 @@ const MUTANTS: &[(&str, Kind, &str)] = &[
     (
         "holders with a session only",
         Kind::Rule(Rule {
-            sessions_only: true,
+            flaw: Some(Flaw::SessionsOnly),
             ..RULE
         }),
         "prepared transaction",
@@ -444,7 +451,7 @@ const MUTANTS: &[(&str, Kind, &str)] = &[
     (
         "holders of the parent only",
         Kind::Rule(Rule {
-            parent_only: true,
+            flaw: Some(Flaw::ParentOnly),
             ..RULE
         }),
         "insert into a partition",
@@ -543,7 +550,7 @@ impl Reader {
     }
 
     async fn look_by(&mut self, rule: Rule, interlude: &mut Interlude<'_>) {
-        if rule.repeatable_read {
+        if rule.has(Flaw::RepeatableRead) {
             run(&mut self.session, "BEGIN ISOLATION LEVEL REPEATABLE READ").await;
         }
         let (mut last_value, mut holders, mut visible) = (0, Vec::new(), BTreeSet::new());
@@ -557,13 +564,13 @@ impl Reader {
                 Rows => visible = self.ids("true").await,
             }
         }
-        if rule.repeatable_read {
+        if rule.has(Flaw::RepeatableRead) {
             run(&mut self.session, "COMMIT").await;
         }
         let newcomer = match self.previous {
-            None if rule.start_at_current_value => last_value,
+            None if rule.has(Flaw::StartAtCurrentValue) => last_value,
             None => self.delivered.through,
-            Some(_) if rule.newcomers_at_current_value => last_value,
+            Some(_) if rule.has(Flaw::NewcomersAtCurrentValue) => last_value,
             Some(previous) => previous,
         };
         let before = std::mem::take(&mut self.floors);
@@ -579,7 +586,7 @@ impl Reader {
 
     async fn last_value(&mut self, rule: Rule) -> i64 {
         let called = "last_value - CASE WHEN is_called THEN 0 ELSE 1 END";
-        let value = if rule.last_value_alone {
+        let value = if rule.has(Flaw::LastValueAlone) {
             "last_value"
         } else {
             called
@@ -590,12 +597,12 @@ impl Reader {
     }
 
     async fn holders(&mut self, rule: Rule) -> Vec<String> {
-        let leaves = if rule.parent_only {
+        let leaves = if rule.has(Flaw::ParentOnly) {
             ""
         } else {
             "OR relation IN (SELECT inhrelid FROM pg_inherits)"
         };
-        let sessions = if rule.sessions_only {
+        let sessions = if rule.has(Flaw::SessionsOnly) {
             "AND pid IS NOT NULL"
         } else {
             ""

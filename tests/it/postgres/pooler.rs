@@ -183,7 +183,7 @@ async fn session_mode_with_too_small_a_pool_says_what_it_needs() {
     let database = Cluster::shared().database().await;
     let pooler = Pooler::start("pool_mode = session\ndefault_pool_size = 1").await;
     let (_, log) = pooler.to(&database).server().refused().await;
-    assert!(log.contains("pool_size must be at least 10"), "{log}");
+    assert!(log.contains("pool_size must be at least 11"), "{log}");
 }
 
 #[tokio::test]

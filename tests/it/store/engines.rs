@@ -29,6 +29,7 @@ fn common(session_lapse: Duration) -> Options {
         names: Names::default(),
         request_window: Duration::from_hours(1),
         session_lapse,
+        place: "here".into(),
     }
 }
 

@@ -1,0 +1,56 @@
+//! What the discarder does to those who add: `AddEvent` in a closed loop with
+//! it and without it, on tables of the same size, and how fast it is.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::add::call_for;
+use crate::{Plan, engine::Database, report::Sheet, server::Server};
+
+const CALLERS: usize = 16;
+
+/// How much slower the slowest hundredth may be.
+const NOTICEABLE: f64 = 1.5;
+
+/// Goes on without a rest while there is something to delete.
+const DISCARDING: [&str; 2] = ["--discard-enabled", "--discard-poll-period=1s"];
+
+const DISCARDED: &str = "eventstream_discarded_events_total";
+
+pub(crate) async fn run(plan: &Plan) -> anyhow::Result<Sheet> {
+    let mut sheet = Sheet::new("discard: AddEvent beside the discarder");
+    let rows = plan.pick(500_000, 50_000);
+    for _ in 0..plan.rounds {
+        let plain = Server::start_with(plan, filled(plan, rows).await?, &[]).await?;
+        measure(plan, &mut sheet, &plain, "without it").await?;
+        drop(plain);
+        let server = Server::start_with(plan, filled(plan, rows).await?, &DISCARDING).await?;
+        let (before, begun) = (server.metric(DISCARDED).await?, Instant::now());
+        measure(plan, &mut sheet, &server, "while it deletes").await?;
+        let gone = server.metric(DISCARDED).await? - before;
+        let rate = gone / begun.elapsed().as_secs_f64();
+        sheet.record("deleted meanwhile", "events/s", rate);
+    }
+    sheet.at_most_times("p99, while it deletes", "p99, without it", NOTICEABLE);
+    sheet.note(format!(
+        "{CALLERS} callers, {rows} events that everybody has, the default batches and pause"
+    ));
+    Ok(sheet)
+}
+
+/// A database whose one consumer has everything.
+async fn filled(plan: &Plan, rows: i64) -> anyhow::Result<Arc<dyn Database>> {
+    let database = plan.engine.database().await?;
+    let mut session = database.session().await?;
+    session.fill(rows).await?;
+    session.fill_consumers(1).await?;
+    Ok(database)
+}
+
+async fn measure(plan: &Plan, sheet: &mut Sheet, server: &Server, how: &str) -> anyhow::Result<()> {
+    let latencies = call_for(server, CALLERS, plan.seconds(5, 1)).await?;
+    sheet.record(&format!("p50, {how}"), "ms", latencies.quantile(0.5));
+    sheet.record(&format!("p99, {how}"), "ms", latencies.quantile(0.99));
+    Ok(())
+}
