@@ -355,7 +355,7 @@ async fn migrating_twice_does_nothing_more() {
     };
     assert_eq!(
         said().await,
-        "applied: ftn18_tables, service_tables, skips_and_late_ids\n"
+        "applied: ftn18_tables, service_tables, skips_and_late_ids, upkeep\n"
     );
     assert_eq!(said().await, "nothing to do\n");
     let server = builder.clone().start().await;

@@ -7,6 +7,7 @@ mod cluster;
 mod contract;
 mod faults;
 mod galera;
+mod late;
 mod load;
 mod replicas;
 mod stage;

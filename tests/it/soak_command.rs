@@ -38,7 +38,9 @@ pub fn verdict(output: &Output, events: u64) -> Value {
     let service = &verdict["service"];
     let count = |name: &str| service[name].as_u64().expect("a count");
     assert!(count("committed") >= events, "{verdict}");
-    assert_eq!(count("delivered"), count("committed"), "{verdict}");
+    // A machine that is busy enough breaks the stream: then they come again.
+    let delivered = count("delivered") - count("redelivered");
+    assert_eq!(delivered, count("committed"), "{verdict}");
     for violation in [
         "lost",
         "duplicated",

@@ -22,9 +22,9 @@ pub(crate) async fn run(plan: &Plan) -> anyhow::Result<Sheet> {
     let mut sheet = Sheet::new("discard: AddEvent beside the discarder");
     let rows = plan.pick(500_000, 50_000);
     for _ in 0..plan.rounds {
-        let plain = Server::start_with(plan, filled(plan, rows).await?, &[]).await?;
-        measure(plan, &mut sheet, &plain, "without it").await?;
-        drop(plain);
+        let undisturbed = Server::start_with(plan, filled(plan, rows).await?, &[]).await?;
+        measure(plan, &mut sheet, &undisturbed, "without it").await?;
+        drop(undisturbed);
         let server = Server::start_with(plan, filled(plan, rows).await?, &DISCARDING).await?;
         let (before, begun) = (server.metric(DISCARDED).await?, Instant::now());
         measure(plan, &mut sheet, &server, "while it deletes").await?;

@@ -9,7 +9,7 @@ use crate::store::{Error, Names};
 
 /// Tables and what the statements do to them: a table that a statement of this
 /// module's neighbours touches is here.
-const TABLES: [(&str, &[&str]); 11] = [
+const TABLES: [(&str, &[&str]); 13] = [
     ("evt_queue", &["SELECT", "INSERT"]),
     ("evt_consumers", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("evt_stream", &["SELECT", "UPDATE"]),
@@ -20,6 +20,8 @@ const TABLES: [(&str, &[&str]); 11] = [
     ("evt_skips", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("evt_late", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("evt_rewinds", &["SELECT", "INSERT", "UPDATE"]),
+    ("evt_leases", &["SELECT", "INSERT", "UPDATE"]),
+    ("evt_places", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("evt_migrations", &["SELECT"]),
 ];
 
@@ -110,6 +112,9 @@ fn text(names: &Names) -> String {
         ));
     }
     lines.extend([
+        String::new(),
+        "-- Where the discarder is on.".into(),
+        format!("-- GRANT DELETE ON {} TO {SERVICE};", names.queue),
         String::new(),
         "-- Optional: events are told settled sooner beside long statements, and `eventstream"
             .into(),

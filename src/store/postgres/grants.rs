@@ -8,7 +8,7 @@ use crate::store::Error;
 
 /// Tables and what the statements do to them: a table that a statement of this
 /// module's neighbours touches is here.
-const TABLES: [(&str, &[&str]); 11] = [
+const TABLES: [(&str, &[&str]); 13] = [
     ("evt_queue", &["SELECT", "INSERT"]),
     ("evt_consumers", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("evt_stream", &["SELECT", "UPDATE"]),
@@ -19,6 +19,8 @@ const TABLES: [(&str, &[&str]); 11] = [
     ("evt_skips", &["SELECT", "INSERT", "DELETE"]),
     ("evt_late", &["SELECT", "INSERT", "DELETE"]),
     ("evt_rewinds", &["SELECT", "INSERT", "UPDATE"]),
+    ("evt_leases", &["SELECT", "INSERT", "UPDATE"]),
+    ("evt_places", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("evt_migrations", &["SELECT"]),
 ];
 
@@ -149,6 +151,9 @@ impl Granted {
             lines.push(format!("GRANT USAGE ON SEQUENCE {sequence} TO {SERVICE};"));
         }
         lines.extend([
+            String::new(),
+            "-- Where the discarder is on.".into(),
+            format!("-- GRANT DELETE ON {} TO {SERVICE};", self.tables[0]),
             String::new(),
             "-- Optional: lets `eventstream status` show who holds events back.".into(),
             format!("-- GRANT pg_monitor TO {SERVICE};"),

@@ -94,7 +94,7 @@ async fn user_without_privileges_is_told_which() {
         .filter(|line| line.starts_with("GRANT") && line.contains(own))
         .map(|line| line.replace(own, user))
         .collect();
-    assert_eq!(granted.len(), 11, "{printed}");
+    assert_eq!(granted.len(), 13, "{printed}");
     let mut session = database.session().await;
     let revoke = format!("REVOKE ALL PRIVILEGES, GRANT OPTION FROM {user}");
     run(&mut session, &revoke).await;

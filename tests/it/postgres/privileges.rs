@@ -222,7 +222,7 @@ async fn each_missing_grant_is_named() {
         database.run(&grant).await;
         missing += 1;
     }
-    assert_eq!(missing, 36);
+    assert_eq!(missing, 43);
 }
 
 #[tokio::test]
