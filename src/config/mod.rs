@@ -187,14 +187,15 @@ pub fn load(
 ) -> Result<Config, Faults> {
     let mut reader = Reader::new(matches, environment, read_file);
     let archive = archive(&mut reader);
-    let copies = archive.as_ref().is_some_and(|archive| archive.run);
+    // Also where another process archives.
+    let archiving = archive.is_some();
     let config = Config {
         db: db(&mut reader),
         archive,
         grpc: grpc(&mut reader),
         http: reader.get("http.listen", value::address_or_off),
         stream: stream(&mut reader),
-        discard: discard(&mut reader, copies),
+        discard: discard(&mut reader, archiving),
         expire: reader.get("consumers.expire", value::expiry_rules),
         upkeep_lease: reader.get(
             "upkeep.lease",

@@ -3,8 +3,9 @@
 mod adopted;
 mod faults;
 mod history;
+mod joined;
 mod kills;
 mod round_trips;
-mod stage;
+pub mod stage;
 mod standalone;
 mod verify;

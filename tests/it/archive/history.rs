@@ -13,7 +13,12 @@ use crate::{
     server::Server,
 };
 
-each_pair!(times_are_found, filters_and_bounds_hold, holes_are_told);
+each_pair!(
+    times_are_found,
+    times_of_a_clock_that_jumps_are_found,
+    filters_and_bounds_hold,
+    holes_are_told
+);
 
 fn json_id(line: &str) -> i64 {
     let event: serde_json::Value = serde_json::from_str(line).expect("JSON");
@@ -28,15 +33,18 @@ const BEGIN: i64 = 1_767_225_600;
 async fn minutes(stage: &Stage) {
     for number in 1..=30 {
         let minute = if number % 5 == 0 { number - 1 } else { number };
-        stage
-            .active
-            .run(&format!(
-                "INSERT INTO evt_queue (type, data, ts)
-                 VALUES ('MIN_{}', '{number}', '2026-01-01 00:{minute:02}:00')",
-                if number % 2 == 0 { "EVEN" } else { "ODD" }
-            ))
-            .await;
+        happened(stage, number, minute).await;
     }
+}
+
+/// The next event, of this number, at this minute.
+async fn happened(stage: &Stage, number: i64, minute: i64) {
+    let parity = if number % 2 == 0 { "EVEN" } else { "ODD" };
+    let event = format!(
+        "INSERT INTO evt_queue (type, data, ts)
+         VALUES ('MIN_{parity}', '{number}', '2026-01-01 00:{minute:02}:00')"
+    );
+    stage.active.run(&event).await;
 }
 
 fn minute(minute: i64) -> At {
@@ -96,6 +104,31 @@ async fn times_are_found(active: Kind, warehouse: Kind) {
     let text = String::from_utf8(output.stdout).expect("text");
     let seen: Vec<_> = text.lines().map(json_id).collect();
     assert_eq!(seen, (7..=30).collect::<Vec<_>>());
+}
+
+/// A time is that of the lowest id at or after it, whatever the clock did.
+async fn times_of_a_clock_that_jumps_are_found(active: Kind, warehouse: Kind) {
+    let mut stage = Stage::start(active, warehouse).await;
+    // Half an hour ahead at 4 and back at 6, behind at 9.
+    let minutes = [1, 2, 3, 34, 35, 6, 7, 8, 4, 10, 11, 12];
+    for (number, minute) in (1..).zip(minutes) {
+        happened(&stage, number, minute).await;
+        stage.archived(number).await;
+    }
+    for discarded in [0, 5, 11] {
+        stage.active.discard(discarded).await;
+        stage.restart().await;
+        let mut clients = stage.clients().await;
+        for (time, first) in [(0, 1), (3, 3), (4, 4), (9, 4), (34, 4), (35, 5)] {
+            let request = PollEventsRequest {
+                start: at(minute(time)),
+                ..poll_of("LIVE")
+            };
+            let polled = poll(&mut clients, request).await;
+            let found = polled.events.first().map(|event| event.id);
+            assert_eq!(found, Some(first), "minute {time}, {discarded} discarded");
+        }
+    }
 }
 
 async fn filters_and_bounds_hold(active: Kind, warehouse: Kind) {

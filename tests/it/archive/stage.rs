@@ -2,13 +2,15 @@
 
 use std::{path::PathBuf, sync::Arc};
 
+use sqlx::{MySqlConnection, PgConnection};
 use tempfile::TempDir;
 
 use crate::{
     calls::status,
     mysql,
-    postgres::{Cluster, Database},
+    postgres::{self, Cluster, Database},
     server::{Builder, Clients, Server, eventually, program, sqlite},
+    upkeep::discarding,
 };
 
 /// Kinds of databases.
@@ -142,6 +144,55 @@ impl Peek {
             .await;
     }
 
+    /// Whatever wants to move a position fails, until they thaw.
+    pub async fn freeze_positions(&self) {
+        self.run(match &self.place {
+            Place::File(..) => {
+                "CREATE TRIGGER frozen BEFORE UPDATE OF last_evt_id ON evt_consumers
+                    BEGIN SELECT RAISE(ABORT, 'frozen'); END"
+            }
+            Place::Postgres(_) => {
+                "CREATE FUNCTION frozen() RETURNS trigger LANGUAGE plpgsql AS
+                    $$ BEGIN RAISE 'frozen'; END $$;
+                CREATE TRIGGER frozen BEFORE UPDATE OF last_evt_id ON evt_consumers
+                    EXECUTE FUNCTION frozen()"
+            }
+            Place::Mysql(_) => {
+                "CREATE TRIGGER frozen BEFORE UPDATE ON evt_consumers FOR EACH ROW
+                    SIGNAL SQLSTATE '45000'"
+            }
+        })
+        .await;
+    }
+
+    /// Positions move again.
+    pub async fn thaw_positions(&self) {
+        self.run(match &self.place {
+            Place::Postgres(_) => "DROP TRIGGER frozen ON evt_consumers; DROP FUNCTION frozen",
+            _ => "DROP TRIGGER frozen",
+        })
+        .await;
+    }
+
+    /// A transaction of an application that stays open, and the id of its event.
+    pub async fn hold(&self) -> (Held, i64) {
+        match &self.place {
+            Place::File(..) => panic!("SQLite gives no ids out before others commit"),
+            Place::Postgres(database) => {
+                let mut session = database.session().await;
+                postgres::run(&mut session, "BEGIN").await;
+                let id = postgres::insert(&mut session).await;
+                (Held::Postgres(session), id)
+            }
+            Place::Mysql(database) => {
+                let mut session = database.session().await;
+                mysql::run(&mut session, "BEGIN").await;
+                let id = mysql::insert(&mut session).await;
+                (Held::Mysql(session), id)
+            }
+        }
+    }
+
     /// What `eventstream archive verify` says of it, and whether it is content.
     pub async fn verify(&self) -> (bool, String) {
         let output = program(&["archive", "verify", "--to", &self.url]).await;
@@ -153,6 +204,21 @@ impl Peek {
     pub async fn assert_sound(&self) {
         let (sound, text) = self.verify().await;
         assert!(sound, "{text}");
+    }
+}
+
+/// An open transaction.
+pub enum Held {
+    Postgres(PgConnection),
+    Mysql(MySqlConnection),
+}
+
+impl Held {
+    pub async fn commit(self) {
+        match self {
+            Self::Postgres(mut session) => postgres::run(&mut session, "COMMIT").await,
+            Self::Mysql(mut session) => mysql::run(&mut session, "COMMIT").await,
+        }
     }
 }
 
@@ -173,6 +239,17 @@ impl Stage {
     pub async fn on(active: Kind, warehouse: Peek) -> Self {
         let active = Peek::new(active).await;
         let server = service(&active, &warehouse).start().await;
+        Self {
+            server,
+            active,
+            warehouse,
+        }
+    }
+
+    /// Started, on empty databases, with a discarder that is never at rest.
+    pub async fn discarding(active: Kind, warehouse: Kind) -> Self {
+        let (active, warehouse) = (Peek::new(active).await, Peek::new(warehouse).await);
+        let server = discarding(service(&active, &warehouse)).start().await;
         Self {
             server,
             active,
@@ -226,7 +303,7 @@ pub fn service(active: &Peek, warehouse: &Peek) -> Builder {
         // A lease of a killed service lapses soon.
         .arg("--stream-session-beat=100ms")
         .arg("--stream-session-lapse=300ms")
-        .arg("--upkeep-lease=1s")
+        .env("EVENTSTREAM_UPKEEP_LEASE", "1s")
 }
 
 /// Waits until everything up to `id` is archived.
