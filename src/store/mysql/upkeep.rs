@@ -200,8 +200,12 @@ impl MysqlStore {
                 CAST(COALESCE(? > 0 AND ts > UTC_TIMESTAMP(3) - INTERVAL ? MICROSECOND, 0)
                     AS SIGNED) AS young
             FROM evt_queue WHERE id > ? AND id <= ? ORDER BY id LIMIT ?";
-        // READ COMMITTED and never the last row: nothing above is locked.
-        const DELETE: &str = "DELETE FROM evt_queue WHERE id > ? AND id <= ?";
+        // The limit ends both before they come to the row above, which may be of
+        // an open transaction. Who has locked a row is not waited for: others
+        // wait for the stream's row meanwhile.
+        const LOCK_ROWS: &str = "SELECT 1 FROM evt_queue WHERE id > ? AND id <= ?
+            ORDER BY id LIMIT ? FOR UPDATE NOWAIT";
+        const DELETE: &str = "DELETE FROM evt_queue WHERE id > ? AND id <= ? ORDER BY id LIMIT ?";
         const RECORD: &str = "UPDATE evt_stream SET discarded_to = ? WHERE stream = ?";
         if !self.hold_lease(tx, batch.fence).await? {
             return Ok(Discarded::Fenced);
@@ -231,10 +235,18 @@ impl MysqlStore {
         let Some(through) = old.clone().last() else {
             return Ok(Discarded::none(low));
         };
-        let more = old.count() >= batch.rows;
+        let count = old.count();
+        let more = count >= batch.rows;
+        sqlx::query(self.sql(LOCK_ROWS))
+            .bind(low)
+            .bind(through)
+            .bind(count as u64)
+            .fetch_all(&mut *tx)
+            .await?;
         let gone = sqlx::query(self.sql(DELETE))
             .bind(low)
             .bind(through)
+            .bind(count as u64)
             .execute(&mut *tx)
             .await?;
         sqlx::query(RECORD)

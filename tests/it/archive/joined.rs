@@ -115,7 +115,7 @@ async fn place_below_what_is_gone_is_served_and_holds(active: Kind, warehouse: K
     stage.warehouse.assert_sound().await;
 }
 
-/// The one that archives is stopped, then wakes up, then is killed.
+/// The one that archives is stopped, wakes up, and is killed.
 async fn two_replicas_do_each_task_once(active: Kind, warehouse: Kind) {
     let mut stage = Stage::discarding(active, warehouse).await;
     let first = doer_but(&stage.clients().await, "archive", "").await;
@@ -123,7 +123,13 @@ async fn two_replicas_do_each_task_once(active: Kind, warehouse: Kind) {
     let mut clients = other.clients().await;
     register(&mut clients, "SHOP").await;
     let mut last = 0;
-    for signal in ["", "STOP", "CONT", "KILL"] {
+    // One that is stopped in a write keeps SQLite's only lock; two calls of one
+    // transaction of MySQL may be cut in two as well.
+    let signals: &[_] = match active {
+        Kind::Postgres => &["", "STOP", "CONT", "KILL"],
+        _ => &["", "KILL"],
+    };
+    for &signal in signals {
         if !signal.is_empty() {
             stage.server.signal(signal);
         }
@@ -153,13 +159,14 @@ async fn late_commit_is_archived_before_it_goes(active: Kind, warehouse: Kind) {
     let mut first = 0;
     for _ in 0..3 {
         let before = *add_many(&mut clients, "A", 5).await.last().expect("some");
-        let (held, late) = stage.active.hold().await;
+        let mut held = stage.active.begin().await;
+        let late = held.insert().await;
         let after = *add_many(&mut clients, "A", 5).await.last().expect("some");
         stage.archived(before).await;
         has(&mut clients, before).await;
         discarded_to(&clients, before).await;
         assert_eq!(status(&mut clients).await.archived_id, before);
-        held.commit().await;
+        held.run("COMMIT").await;
         eventually(async || {
             let polled = poll(&mut clients.clone(), poll_of("SHOP")).await;
             let read = ids(&polled.events);

@@ -36,6 +36,7 @@ async fn killed_archiver_neither_doubles_nor_loses(active: Kind, warehouse: Kind
             in_the_midst(&mut clients, last, &mut random).await;
             kill(&mut stage).await;
         } else {
+            archived(&mut clients, last).await;
             last = between_the_commits(&stage, &mut clients).await;
             kill(&mut stage).await;
             stage.active.thaw_positions().await;

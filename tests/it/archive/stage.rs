@@ -159,7 +159,7 @@ impl Peek {
             }
             Place::Mysql(_) => {
                 "CREATE TRIGGER frozen BEFORE UPDATE ON evt_consumers FOR EACH ROW
-                    SIGNAL SQLSTATE '45000'"
+                    IF NEW.last_evt_id <> OLD.last_evt_id THEN SIGNAL SQLSTATE '45000'; END IF"
             }
         })
         .await;
@@ -174,23 +174,15 @@ impl Peek {
         .await;
     }
 
-    /// A transaction of an application that stays open, and the id of its event.
-    pub async fn hold(&self) -> (Held, i64) {
-        match &self.place {
-            Place::File(..) => panic!("SQLite gives no ids out before others commit"),
-            Place::Postgres(database) => {
-                let mut session = database.session().await;
-                postgres::run(&mut session, "BEGIN").await;
-                let id = postgres::insert(&mut session).await;
-                (Held::Postgres(session), id)
-            }
-            Place::Mysql(database) => {
-                let mut session = database.session().await;
-                mysql::run(&mut session, "BEGIN").await;
-                let id = mysql::insert(&mut session).await;
-                (Held::Mysql(session), id)
-            }
-        }
+    /// A transaction of an application that stays open.
+    pub async fn begin(&self) -> Held {
+        let mut held = match &self.place {
+            Place::File(..) => panic!("SQLite has one writer at a time"),
+            Place::Postgres(database) => Held::Postgres(database.session().await),
+            Place::Mysql(database) => Held::Mysql(database.session().await),
+        };
+        held.run("BEGIN").await;
+        held
     }
 
     /// What `eventstream archive verify` says of it, and whether it is content.
@@ -214,10 +206,18 @@ pub enum Held {
 }
 
 impl Held {
-    pub async fn commit(self) {
+    pub async fn run(&mut self, sql: &str) {
         match self {
-            Self::Postgres(mut session) => postgres::run(&mut session, "COMMIT").await,
-            Self::Mysql(mut session) => mysql::run(&mut session, "COMMIT").await,
+            Self::Postgres(session) => postgres::run(session, sql).await,
+            Self::Mysql(session) => mysql::run(session, sql).await,
+        }
+    }
+
+    /// Adds an event; its id.
+    pub async fn insert(&mut self) -> i64 {
+        match self {
+            Self::Postgres(session) => postgres::insert(session).await,
+            Self::Mysql(session) => mysql::insert(session).await,
         }
     }
 }
