@@ -25,6 +25,7 @@ mod skips;
 mod stall;
 mod subscription;
 mod tailer;
+mod tailer_handle;
 mod upkeep;
 mod window;
 mod writer;
@@ -45,12 +46,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::{
-    consumers::Shown,
-    positions::Positions,
-    sentinel::Sentinel,
-    sessions::Sessions,
-    tailer::{TailerHandle, TailerTiming},
-    writer::Writer,
+    consumers::Shown, positions::Positions, sentinel::Sentinel, sessions::Sessions,
+    tailer::TailerTiming, tailer_handle::TailerHandle, writer::Writer,
 };
 pub use self::{
     consumers::{ConsumerState, Status},
@@ -63,7 +60,8 @@ pub use self::{
     sessions::SessionTiming,
     skips::Skipped,
     subscription::Subscription,
-    tailer::{DatabaseState, PollIntervals, jittered},
+    tailer::{PollIntervals, jittered},
+    tailer_handle::DatabaseState,
 };
 use crate::{
     error::Error,

@@ -22,7 +22,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::tailer::TailerHandle;
+use super::tailer_handle::TailerHandle;
 use crate::{
     error::Error,
     event::{ConsumerKey, EventId},

@@ -21,7 +21,7 @@ use super::{
     hub::Tip,
     reader::{Found, Reader},
     segment::{Room, Selection, Slice},
-    tailer::Listening,
+    tailer_handle::Listening,
     window::Window,
 };
 use crate::{error::Error, event::EventId, telemetry};

@@ -15,13 +15,13 @@ use std::{
 };
 
 use sqlx::{
-    ConnectOptions, Connection, Sqlite, SqliteConnection, SqlitePool,
+    AssertSqlSafe, ConnectOptions, Connection, Sqlite, SqliteConnection, SqlitePool,
     pool::PoolConnection,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions},
 };
 use tokio::{
     sync::{Mutex, MutexGuard},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use super::SqliteOptions;
@@ -55,6 +55,12 @@ struct FileIdentity {
 
 /// Waiting for one of our own connections on top of the file's lock.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long SQLite itself waits for a lock of a connection that writes; then it
+/// is asked again, until `busy_timeout` is over. Left to itself it would soon
+/// look only every 100 ms, and between processes that write without a pause
+/// find the lock free once in many seconds.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 /// Pages of WAL after which a commit checkpoints: 16 MiB, so that a burst of
 /// commits does not pay for it every few milliseconds.
@@ -103,15 +109,13 @@ impl Connections {
         self.check_file(Effect::None)?;
         let connection = match slot.take() {
             Some(connection) => connection,
-            None => connect(&self.options)
-                .connect()
-                .await
-                .map_err(|error| cannot_open(&self.options, &error))?,
+            None => open_writer(&self.options).await?,
         };
         Ok(Writer {
             connections: self,
             slot,
             connection,
+            patient_until: Instant::now() + self.options.busy_timeout,
         })
     }
 
@@ -119,9 +123,13 @@ impl Connections {
     /// it can neither deadlock nor fail half way.
     pub(in crate::store) async fn begin(&self) -> Result<WriteTx<'_>, Error> {
         let mut tx = WriteTx(self.write().await?);
-        let begun = tx.run("BEGIN IMMEDIATE").await;
-        begun.map_err(|error| unavailable(&error))?;
-        Ok(tx)
+        loop {
+            match tx.run("BEGIN IMMEDIATE").await {
+                Ok(()) => return Ok(tx),
+                Err(error) if tx.0.waits(&error) => {}
+                Err(error) => return Err(unavailable(&error)),
+            }
+        }
     }
 
     /// A connection for reading.
@@ -180,8 +188,7 @@ impl Current {
             closed.await.map_err(|error| cannot_open(options, &error))?;
         }
         let file = identity(options)?;
-        let writer = connect.connect().await;
-        let writer = writer.map_err(|error| cannot_open(options, &error))?;
+        let writer = open_writer(options).await?;
         if identity(options)? != file {
             // Which of the two was opened cannot be told.
             return Err(Error::Lost {
@@ -210,6 +217,19 @@ fn connect(options: &SqliteOptions) -> SqliteConnectOptions {
         .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
 }
 
+async fn open_writer(options: &SqliteOptions) -> Result<SqliteConnection, Error> {
+    let opened = async {
+        // The switch to WAL is not repeated, so it has all the time at once.
+        let mut connection = connect(options).connect().await?;
+        let pragma = format!("PRAGMA busy_timeout = {}", LOOK_AGAIN.as_millis());
+        sqlx::query(AssertSqlSafe(pragma))
+            .execute(&mut connection)
+            .await?;
+        Ok(connection)
+    };
+    opened.await.map_err(|error| cannot_open(options, &error))
+}
+
 async fn close(connection: Option<SqliteConnection>) {
     if let Some(connection) = connection
         && let Err(error) = connection.close().await
@@ -227,9 +247,16 @@ pub(in crate::store) struct Writer<'a> {
     connections: &'a Connections,
     slot: MutexGuard<'a, Option<SqliteConnection>>,
     connection: SqliteConnection,
+    patient_until: Instant,
 }
 
 impl Writer<'_> {
+    /// Whether a statement that takes the write lock is to be repeated after
+    /// this error: another process has the lock, and there is time.
+    pub(super) fn waits(&self, error: &sqlx::Error) -> bool {
+        is_busy(error) && Instant::now() < self.patient_until
+    }
+
     /// What was done is done: the connection serves the next one.
     pub(in crate::store) fn keep(mut self) {
         *self.slot = Some(self.connection);
@@ -339,6 +366,11 @@ fn cannot_open(options: &SqliteOptions, error: &sqlx::Error) -> Error {
 fn primary_code(error: &sqlx::Error) -> Option<i32> {
     let code: i32 = error.as_database_error()?.code()?.parse().ok()?;
     Some(code & 0xff)
+}
+
+/// `SQLITE_BUSY`: another process has the lock.
+fn is_busy(error: &sqlx::Error) -> bool {
+    primary_code(error) == Some(5)
 }
 
 /// Whether the database refuses the values themselves: `SQLITE_TOOBIG`,

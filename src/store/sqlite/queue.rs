@@ -59,7 +59,12 @@ impl SqliteStore {
             WHERE type = 'trigger' AND tbl_name = 'evt_queue' COLLATE NOCASE)";
         let events: Vec<&NewEvent> = requests.iter().flat_map(|one| &one.events).collect();
         let mut writer = self.connections.write().await?;
-        let inserted = self.insert(&mut writer, &events, UNLESS_TRIGGERED).await;
+        let inserted = loop {
+            match self.insert(&mut writer, &events, UNLESS_TRIGGERED).await {
+                Err(error) if writer.waits(&error) => {}
+                inserted => break inserted,
+            }
+        };
         let first = match inserted {
             Ok(first) => first,
             Err(error) if is_data_error(&error) => {
