@@ -211,10 +211,10 @@ impl<'a> Writer<'a> {
         let Some(kill) = self.scene.engine.kill(session) else {
             return Ok(());
         };
-        let mut killer = self.scene.engine.session().await?;
-        let killed = killer.run(&kill).await;
+        let mut other = self.scene.engine.session().await?;
+        let killed = other.run(&kill).await;
         let is_open = self.scene.engine.is_open(session);
-        if killed.is_err() && killer.texts(&is_open).await?.is_empty() {
+        if killed.is_err() && other.texts(&is_open).await?.is_empty() {
             // It had ended by itself; MySQL calls that an error.
             return Ok(());
         }
