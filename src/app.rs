@@ -69,7 +69,7 @@ pub async fn serve_until(
     // Acknowledgements of the streams that end, and questions about the
     // readiness, are still taken while the streams end.
     let closing = CancellationToken::new();
-    let health = start_grpc(&config, &life, &stream, &closing)?;
+    let health = start_grpc(&config, &life, &stream, &closing).await?;
     start_http(&config, &life, &stream, &metrics, &closing)?;
     let farewell = farewell(
         stream.clone(),
@@ -144,7 +144,7 @@ async fn start_archiver(
     Ok(())
 }
 
-fn start_grpc(
+async fn start_grpc(
     config: &Config,
     life: &Lifecycle,
     stream: &EventStream,
@@ -154,7 +154,7 @@ fn start_grpc(
         reflection: config.grpc.reflection,
         web: config.grpc.web,
     };
-    let (routes, health) = grpc::routes(stream.clone(), features)?;
+    let (routes, health) = grpc::routes(stream.clone(), features).await?;
     let guards = Guards {
         connections: config.grpc.max_connections,
         ..Guards::default()
