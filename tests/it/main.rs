@@ -20,6 +20,7 @@ mod ledger;
 mod lifecycle;
 mod load;
 mod mysql;
+mod originals;
 mod poll;
 mod postgres;
 mod push;
