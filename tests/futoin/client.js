@@ -53,7 +53,6 @@ const obedient = ( Receiver, name, script ) => class extends Receiver {
             as.error( 'HandlerFailed' );
         } else if ( act === 'hold' ) {
             this.held = as;
-            as.setCancel( () => say( { receiver: name, says: 'cancelled' } ) );
             as.waitExternal();
         }
     }

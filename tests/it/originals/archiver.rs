@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{
     client::{Client, Receiver},
     place::{Engine, Place},
-    service::{Door, Maker, Service, Way, Who},
+    service::{Door, Maker, Service, Way, Who, both},
 };
 
 /// Starts the archiver of a process that knows the warehouse.
@@ -30,8 +30,8 @@ async fn archived(archiver: &mut Receiver<'_>, count: u64) {
 async fn content(place: &Place, table: &str) -> Vec<(i64, Value)> {
     let mut content = Vec::new();
     let ids = place.ids(table).await;
-    let query = format!("SELECT data AS x FROM {table} ORDER BY id");
-    for (id, data) in ids.into_iter().zip(place.texts(&query).await) {
+    let rest = format!("FROM {table} ORDER BY id");
+    for (id, data) in ids.into_iter().zip(place.texts("data", &rest).await) {
         content.push((id, serde_json::from_str(&data).expect("JSON")));
     }
     content
@@ -53,7 +53,7 @@ async fn archiver_moves_every_event(maker: Maker, engine: Engine) {
         client.obey("database", settings).await;
         let mut archiver = archive(&client, &door).await;
         archived(&mut archiver, count).await;
-        archiver.until("ready").await;
+        archiver.connected(1).await;
         generate.add_one("TEXT", json!("ü \" \\ '")).await;
         archived(&mut archiver, 1).await;
         settled(&place).await;
@@ -78,34 +78,23 @@ async fn archiver_moves_every_event(maker: Maker, engine: Engine) {
 /// a socket closes before that.
 async fn settled(place: &Place) {
     let last = place.ids("evt_queue").await.pop().expect("some");
-    crate::server::eventually(async || {
-        let query = "SELECT last_evt_id AS x FROM evt_consumers WHERE ident = '1:ARCHIVER'";
-        let position = place.texts(query).await;
-        if position == [last.to_string()] {
-            Ok(())
-        } else {
-            Err(position)
-        }
-    })
-    .await;
+    place.reaches("1:ARCHIVER", last).await;
 }
 
-#[tokio::test]
-async fn archiver_moves_every_event_of_the_original() {
-    archiver_moves_every_event(Maker::Original, Engine::Sqlite).await;
+async fn archiver_moves_every_event_of_sqlite(maker: Maker) {
+    archiver_moves_every_event(maker, Engine::Sqlite).await;
 }
 
-#[tokio::test]
-async fn archiver_moves_every_event_of_sqlite() {
-    archiver_moves_every_event(Maker::Ours, Engine::Sqlite).await;
+async fn archiver_moves_every_event_of_postgres(maker: Maker) {
+    archiver_moves_every_event(maker, Engine::Postgres).await;
 }
 
-#[tokio::test]
-async fn archiver_moves_every_event_of_postgres() {
-    archiver_moves_every_event(Maker::Ours, Engine::Postgres).await;
+async fn archiver_moves_every_event_of_mysql(maker: Maker) {
+    archiver_moves_every_event(maker, Engine::Mysql).await;
 }
 
-#[tokio::test]
-async fn archiver_moves_every_event_of_mysql() {
-    archiver_moves_every_event(Maker::Ours, Engine::Mysql).await;
+both! {
+    archiver_moves_every_event_of_sqlite
+    archiver_moves_every_event_of_postgres
+    archiver_moves_every_event_of_mysql
 }

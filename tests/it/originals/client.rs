@@ -163,6 +163,7 @@ impl Client {
             client: self,
             name: name.to_owned(),
             said,
+            connections: 0,
         }
     }
 
@@ -253,14 +254,24 @@ pub struct Receiver<'a> {
     client: &'a Client,
     name: String,
     said: mpsc::Receiver<Said>,
+    connections: usize,
 }
 
 impl Receiver<'_> {
     /// What it says next.
-    pub async fn next(&mut self) -> Said {
+    async fn next(&mut self) -> Said {
         let said = timeout(PATIENCE, self.said.recv()).await;
         let said = said.unwrap_or_else(|_| panic!("{} says something", self.name));
-        said.expect("it runs")
+        let said = said.expect("it runs");
+        self.connections += usize::from(said.0 == "ready");
+        said
+    }
+
+    /// Waits until it was connected so often; groups may have come before.
+    pub async fn connected(&mut self, times: usize) {
+        while self.connections < times {
+            self.next().await;
+        }
     }
 
     /// Waits until it says that; what it said about it.

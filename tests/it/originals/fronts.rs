@@ -290,7 +290,7 @@ impl Front for Futoin {
             .client
             .receive_with(component, kind, &door, options, acts);
         let mut receiver = receiver.await;
-        receiver.until("ready").await;
+        receiver.connected(1).await;
         receiver
     }
 }
@@ -341,7 +341,7 @@ async fn polls_acknowledge(front: &impl Front) {
     assert_eq!(front.polled("C", Some(ids[0]), None).await, ids[1..]);
     assert_eq!(front.polled("C", None, None).await, ids[1..]);
     // A position does not go back, and a second registration is none.
-    assert_eq!(front.polled("C", Some(0), None).await, ids[1..]);
+    assert_eq!(front.polled("C", Some(ids[0]), None).await, ids[1..]);
     front.register("C").await.expect("registered");
     assert_eq!(front.polled("C", Some(ids[2]), None).await, NOTHING);
     front.register("D").await.expect("registered");
@@ -355,9 +355,9 @@ async fn polls_filter(front: &impl Front) {
     let wanted = front.add_many("B", 2).await;
     front.register("C").await.expect("registered");
     assert_eq!(front.polled("C", None, Some(&["B"])).await, wanted);
-    assert_eq!(front.polled("C", Some(0), Some(&["B", "C"])).await, wanted);
+    assert_eq!(front.polled("C", None, Some(&["B", "C"])).await, wanted);
     let all = [unwanted, wanted].concat();
-    assert_eq!(front.polled("C", Some(0), None).await, all);
+    assert_eq!(front.polled("C", None, None).await, all);
     // The position passes what the filter leaves out.
     assert_eq!(front.polled("C", None, Some(&["NONE"])).await, NOTHING);
     assert_eq!(front.polled("C", None, None).await, NOTHING);

@@ -7,7 +7,10 @@ use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 use tempfile::TempDir;
 
-use crate::{mysql, postgres, server::sqlite};
+use crate::{
+    mysql, postgres,
+    server::{eventually, sqlite},
+};
 
 /// What a database is made by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,37 +119,46 @@ impl Place {
         }
     }
 
-    /// The texts in a column called `x` of what a query finds.
-    pub async fn texts(&self, query: &str) -> Vec<String> {
-        let cast =
-            |kind: &str| AssertSqlSafe(format!("SELECT CAST(x AS {kind}) FROM ({query}) AS it"));
+    /// A column as texts; `rest` is the query from its FROM on.
+    pub async fn texts(&self, column: &str, rest: &str) -> Vec<String> {
+        let cast = |kind| AssertSqlSafe(format!("SELECT CAST({column} AS {kind}) {rest}"));
         match self {
             Self::Sqlite(dir) => {
-                let lines = sqlite(&Self::file(dir), query);
+                let lines = sqlite(&Self::file(dir), &format!("SELECT {column} {rest}"));
                 lines.lines().map(str::to_owned).collect()
             }
             Self::Postgres(database) => {
                 let query = sqlx::query_scalar(cast("text"));
-                query
-                    .fetch_all(&mut database.session().await)
-                    .await
-                    .expect("read")
+                let found = query.fetch_all(&mut database.session().await).await;
+                found.expect("read")
             }
             Self::Mysql(database) => {
                 let query = sqlx::query_scalar(cast("char"));
-                query
-                    .fetch_all(&mut database.session().await)
-                    .await
-                    .expect("read")
+                let found = query.fetch_all(&mut database.session().await).await;
+                found.expect("read")
             }
         }
     }
 
+    /// Where the consumer stands, if it is registered.
+    pub async fn position(&self, ident: &str) -> Option<i64> {
+        let rest = format!("FROM evt_consumers WHERE ident = '{ident}'");
+        let found = self.texts("last_evt_id", &rest).await;
+        found.first().map(|id| id.parse().expect("a number"))
+    }
+
+    /// Waits until the consumer stands there.
+    pub async fn reaches(&self, ident: &str, id: i64) {
+        eventually(async || match self.position(ident).await {
+            position if position == Some(id) => Ok(()),
+            position => Err(position),
+        })
+        .await;
+    }
+
     /// Ids of the events that are there, in order.
     pub async fn ids(&self, table: &str) -> Vec<i64> {
-        let ids = self.texts(&format!("SELECT id AS x FROM {table}")).await;
-        let mut ids: Vec<i64> = ids.iter().map(|id| id.parse().expect("a number")).collect();
-        ids.sort_unstable();
-        ids
+        let ids = self.texts("id", &format!("FROM {table} ORDER BY id")).await;
+        ids.iter().map(|id| id.parse().expect("a number")).collect()
     }
 }

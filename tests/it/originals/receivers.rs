@@ -9,7 +9,6 @@ use super::{
     relay::Relay,
     service::{Maker, Service, Way, Who, both, builder},
 };
-use crate::server::eventually;
 
 /// A service, a client of it, and where the consumer `C` of user 1 stands.
 struct Stage {
@@ -39,32 +38,25 @@ impl Stage {
     }
 
     async fn position(&self) -> i64 {
-        let query = "SELECT last_evt_id AS x FROM evt_consumers WHERE ident = '1:C'";
-        let found = self.place.texts(query).await;
-        found
-            .first()
-            .map_or(0, |text| text.parse().expect("a number"))
+        self.place.position("1:C").await.unwrap_or(0)
     }
 
     async fn reaches(&self, id: i64) {
-        eventually(async || match self.position().await {
-            position if position == id => Ok(()),
-            position => Err(position),
-        })
-        .await;
+        self.place.reaches("1:C", id).await;
     }
 }
 
 async fn failed_group_comes_again(maker: Maker) {
     let stage = Stage::of(maker).await;
-    let ids = stage.generate().await.add("A", 3, 1).await;
+    let generate = stage.generate().await;
+    let ids = generate.add("A", 3, 1).await;
     let mut receiver = stage.receive(&["fail", "fail"]).await;
     for _ in 0..3 {
         assert_eq!(receiver.group().await, ids);
     }
     stage.reaches(ids[2]).await;
     // The client knows a group by its number: this is the second one.
-    let next = stage.generate().await.add("A", 1, 1).await;
+    let next = generate.add("A", 1, 1).await;
     assert_eq!(receiver.group().await, next);
 }
 
@@ -78,13 +70,12 @@ async fn slow_handler_holds_the_position(maker: Maker) {
     stage.reaches(ids[1]).await;
 }
 
-/// The client gives its handlers five seconds and then says so.
+/// The client gives its handlers five seconds, then it answers with an error.
 async fn handler_that_never_ends_is_asked_again(maker: Maker) {
     let stage = Stage::of(maker).await;
     let ids = stage.generate().await.add("A", 2, 1).await;
     let mut receiver = stage.receive(&["hold"]).await;
     assert_eq!(receiver.group().await, ids);
-    receiver.until("cancelled").await;
     assert_eq!(receiver.group().await, ids);
     stage.reaches(ids[1]).await;
 }
@@ -101,7 +92,7 @@ async fn filtered_receiver_sees_what_it_wants(maker: Maker) {
         .receive_with("want", "reliable", &door, options, &[]);
     let mut receiver = receiver.await;
     assert_eq!(receiver.group().await, wanted);
-    receiver.until("ready").await;
+    receiver.connected(1).await;
     generate.add("A", 3, 1).await;
     let wanted = generate.add("B", 1, 1).await;
     assert_eq!(receiver.group().await, wanted);
@@ -116,7 +107,7 @@ async fn position_passes_what_nobody_wants() {
     let receiver = stage
         .client
         .receive_with("want", "reliable", &door, options, &[]);
-    receiver.await.until("ready").await;
+    receiver.await.connected(1).await;
     let unwanted = stage.generate().await.add("A", 3, 1).await;
     stage.reaches(unwanted[2]).await;
 }
@@ -129,7 +120,7 @@ async fn relayed<'a>(stage: &'a Stage, acts: &[&str]) -> (Relay, Receiver<'a>) {
         .service
         .door_at(relay.address(), "push", Way::Ws, Who::Clear);
     let mut receiver = stage.client.receive("reliable", "C", &door, acts).await;
-    receiver.until("ready").await;
+    receiver.connected(1).await;
     (relay, receiver)
 }
 
@@ -202,7 +193,7 @@ async fn live_receiver_outlives_a_burst() {
     let stage = Stage::of(Maker::Ours).await;
     let door = stage.service.door("push", Way::Ws, Who::Clear);
     let mut live = stage.client.receive("live", "LIVE", &door, &[]).await;
-    live.until("ready").await;
+    live.connected(1).await;
     let generate = stage.generate().await;
     for _ in 0..5 {
         let ids = generate.add("A", 400, 16).await;
@@ -231,7 +222,7 @@ async fn pages_are_cut_to_what_the_caller_takes() {
         let face = stage.client.face(&name, "poll", &door).await;
         let (mut seen, mut count) = (Vec::new(), 0);
         while seen.len() < added.len() {
-            let after = seen.last().map_or("0".to_owned(), i64::to_string);
+            let after = seen.last().map(i64::to_string);
             let page = face.call("pollEvents", json!(["LIVE", after, null])).await;
             seen.extend(super::client::ids(&page));
             count += 1;

@@ -9,7 +9,6 @@ use super::{
     relay::Relay,
     service::{Door, Maker, Service, Way, Who},
 };
-use crate::server::eventually;
 
 /// Both servers twice.
 const TURNS: [Maker; 4] = [Maker::Original, Maker::Ours, Maker::Original, Maker::Ours];
@@ -19,19 +18,6 @@ const INSERT: &str =
 
 async fn last(place: &Place) -> i64 {
     place.ids("evt_queue").await.pop().expect("some")
-}
-
-/// Waits until a consumer is past everything: events that are added while one
-/// connects are lost by the original, and its process ends when a socket is
-/// closed under a group.
-async fn settled(place: &Place, ident: &str) {
-    let last = last(place).await.to_string();
-    let query = format!("SELECT last_evt_id AS x FROM evt_consumers WHERE ident = '{ident}'");
-    eventually(async || match place.texts(&query).await {
-        position if position == [last.clone()] => Ok(()),
-        position => Err(position),
-    })
-    .await;
 }
 
 /// What one receiver saw up to the newest event.
@@ -78,13 +64,15 @@ async fn servers_take_turns(engine: Engine) {
                 none.insert(client.receive("reliable", "PUSHED", &door, &[]).await)
             }
         };
+        // The original loses what is added while somebody connects.
         receive_all(receiver, &place, &mut pushed).await;
-        receiver.until("ready").await;
+        receiver.connected(turn + 1).await;
         let door = service.door("gen", Way::Http, Who::Clear);
         let generate = client.face(&format!("gen-{turn}"), "gen", &door).await;
         generate.add("ADDED", 150, 8).await;
         receive_all(receiver, &place, &mut pushed).await;
-        settled(&place, "1:PUSHED").await;
+        // The original ends when a socket is closed under a group.
+        place.reaches("1:PUSHED", last(&place).await).await;
         let door = service.door("poll", Way::Http, Who::Clear);
         poll_all(&client, &format!("poll-{turn}"), &door, &place, &mut polled).await;
         relay.lead_nowhere();

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{
     client::{Client, ids},
     place::{Engine, Place},
-    service::{Maker, Service, Way, Who},
+    service::{Maker, Service, Way, Who, both},
 };
 
 async fn events_of_transactions_arrive(maker: Maker, engine: Engine) {
@@ -16,7 +16,7 @@ async fn events_of_transactions_arrive(maker: Maker, engine: Engine) {
     let client = Client::start();
     let door = service.door("push", Way::Ws, Who::Clear);
     let mut receiver = client.receive("reliable", "C", &door, &[]).await;
-    receiver.until("ready").await;
+    receiver.connected(1).await;
 
     let door = service.door("gen", Way::Ws, Who::Clear);
     client.face_in("shop", "shop", "dbgen", &door).await;
@@ -52,26 +52,24 @@ async fn events_of_transactions_arrive(maker: Maker, engine: Engine) {
         );
     }
     assert_eq!(seen, place.ids("evt_queue").await);
-    let orders = place.texts("SELECT item AS x FROM orders ORDER BY item");
+    let orders = place.texts("item", "FROM orders ORDER BY item");
     assert_eq!(orders.await, ["rice", "tea"]);
 }
 
-#[tokio::test]
-async fn events_of_transactions_arrive_from_the_original() {
-    events_of_transactions_arrive(Maker::Original, Engine::Sqlite).await;
+async fn events_of_transactions_arrive_from_sqlite(maker: Maker) {
+    events_of_transactions_arrive(maker, Engine::Sqlite).await;
 }
 
-#[tokio::test]
-async fn events_of_transactions_arrive_from_sqlite() {
-    events_of_transactions_arrive(Maker::Ours, Engine::Sqlite).await;
+async fn events_of_transactions_arrive_from_postgres(maker: Maker) {
+    events_of_transactions_arrive(maker, Engine::Postgres).await;
 }
 
-#[tokio::test]
-async fn events_of_transactions_arrive_from_postgres() {
-    events_of_transactions_arrive(Maker::Ours, Engine::Postgres).await;
+async fn events_of_transactions_arrive_from_mysql(maker: Maker) {
+    events_of_transactions_arrive(maker, Engine::Mysql).await;
 }
 
-#[tokio::test]
-async fn events_of_transactions_arrive_from_mysql() {
-    events_of_transactions_arrive(Maker::Ours, Engine::Mysql).await;
+both! {
+    events_of_transactions_arrive_from_sqlite
+    events_of_transactions_arrive_from_postgres
+    events_of_transactions_arrive_from_mysql
 }
