@@ -8,6 +8,7 @@
 //! an option marked secret is never shown.
 
 mod fault;
+mod futoin;
 mod options;
 mod resolve;
 mod value;
@@ -23,6 +24,7 @@ pub use crate::store::{
     sqlite::Synchronous,
 };
 pub use fault::{Fault, Faults, Origin};
+pub use futoin::Futoin;
 pub use options::{CONFIG_FILE, OPTIONS, Opt, markdown_table, serve_command};
 
 use crate::limits;
@@ -40,6 +42,8 @@ pub struct Config {
     pub grpc: Grpc,
     /// The HTTP front for operators; none if switched off.
     pub http: Option<Address>,
+    /// The front for clients of the original; none if switched off.
+    pub futoin: Option<Futoin>,
     /// The stream itself.
     pub stream: Stream,
     /// Deleting what everybody has; none if switched off.
@@ -153,7 +157,7 @@ pub struct Log {
 }
 
 /// Reads the configuration from the matches of [`serve_command`], the
-/// environment, and the file that one of these two names.
+/// environment, and the files that these name.
 ///
 /// # Errors
 ///
@@ -161,13 +165,14 @@ pub struct Log {
 pub fn load(
     matches: &ArgMatches,
     environment: impl IntoIterator<Item = (String, String)>,
-    read_file: impl FnOnce(&Path) -> std::io::Result<String>,
+    read_file: impl Fn(&Path) -> std::io::Result<String>,
 ) -> Result<Config, Faults> {
-    let mut reader = Reader::new(matches, environment, read_file);
+    let mut reader = Reader::new(matches, environment, &read_file);
     let config = Config {
         db: db(&mut reader),
         grpc: grpc(&mut reader),
         http: reader.get("http.listen", value::address_or_off),
+        futoin: futoin::futoin(&mut reader, &read_file),
         stream: stream(&mut reader),
         discard: discard(&mut reader),
         expire: reader.get("consumers.expire", value::expiry_rules),

@@ -215,6 +215,12 @@ impl EventStream {
             .collect())
     }
 
+    /// Notes why a front cannot go on delivering to a consumer, for its state,
+    /// until something is delivered to it, it is sought or unregistered.
+    pub fn note_problem(&self, key: &ConsumerKey, problem: String) {
+        self.engine.sessions.note_problem(key, problem);
+    }
+
     /// The stream at a glance.
     ///
     /// # Errors
