@@ -30,7 +30,7 @@ async fn archived(archiver: &mut Receiver<'_>, count: u64) {
 async fn content(place: &Place, table: &str) -> Vec<(i64, Value)> {
     let mut content = Vec::new();
     let ids = place.ids(table).await;
-    let rest = format!("FROM {table} ORDER BY id");
+    let rest = format!("FROM {table} ORDER BY {table}.id");
     for (id, data) in ids.into_iter().zip(place.texts("data", &rest).await) {
         content.push((id, serde_json::from_str(&data).expect("JSON")));
     }

@@ -158,7 +158,9 @@ impl Place {
 
     /// Ids of the events that are there, in order.
     pub async fn ids(&self, table: &str) -> Vec<i64> {
-        let ids = self.texts("id", &format!("FROM {table} ORDER BY id")).await;
+        // By the table's column, not by the texts, which have its name.
+        let rest = format!("FROM {table} ORDER BY {table}.id");
+        let ids = self.texts("id", &rest).await;
         ids.iter().map(|id| id.parse().expect("a number")).collect()
     }
 }

@@ -222,5 +222,5 @@ pub fn builder() -> Builder {
     );
     Server::builder()
         .env("EVENTSTREAM_FUTOIN_USERS", &users)
-        .arg("--futoin-secure-channel=true")
+        .arg("--futoin-secure-channel")
 }
