@@ -8,7 +8,7 @@ use super::{
     value::{self, Read},
 };
 use crate::{
-    futoin::{Options, Served, Users},
+    futoin::{Delivery, Options, Served, Users},
     limits,
     listen::Address,
 };
@@ -153,7 +153,6 @@ pub(super) fn futoin(
     read_file: impl Fn(&Path) -> std::io::Result<String>,
 ) -> Option<Futoin> {
     let path = reader.get("futoin.path", path);
-    let (allow_polling, allow_reliable) = reader.get("futoin.delivery", delivery);
     let seconds =
         |least, most| value::duration(Duration::from_secs(least), Duration::from_secs(most));
     let listen = reader.get("futoin.listen", address_or_none);
@@ -183,8 +182,7 @@ pub(super) fn futoin(
             "futoin.negative_reply_delay",
             value::duration(Duration::ZERO, Duration::from_secs(10)),
         ),
-        allow_reliable,
-        allow_polling,
+        delivery: reader.get("futoin.delivery", delivery),
         path: path.clone().unwrap_or_default(),
     };
     let exposed = listen.as_ref().is_some_and(|address| !address.is_local());
@@ -245,12 +243,11 @@ fn served(text: &str) -> Read<Served> {
     Ok(served)
 }
 
-/// Whether to poll, and whether to be reliable.
-fn delivery(text: &str) -> Read<(bool, bool)> {
+fn delivery(text: &str) -> Read<Delivery> {
     match text {
-        "all" => Ok((true, true)),
-        "push" => Ok((false, true)),
-        "live" => Ok((true, false)),
+        "all" => Ok(Delivery::All),
+        "push" => Ok(Delivery::Push),
+        "live" => Ok(Delivery::Live),
         _ => Err("is not one of all, push, live".to_owned()),
     }
 }

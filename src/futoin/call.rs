@@ -172,7 +172,7 @@ impl Shim {
             bytes: limit.saturating_sub(taken),
         };
         let run = async {
-            let user = self.admit(target, channel, caller)?;
+            let user = admit(target, channel, caller)?;
             let params = check::params(message, f, target.function)?;
             let call = Call {
                 user,
@@ -212,23 +212,6 @@ impl Shim {
         Ok((f, interface::find(f, self.options.served, known)?))
     }
 
-    /// Whether this caller may call this on this channel.
-    fn admit(
-        &self,
-        target: Target,
-        channel: &Channel,
-        caller: Option<Caller>,
-    ) -> Result<User, Fault> {
-        if target.interface.secure && !channel.secure {
-            return Err(Fault::security("Insecure channel"));
-        }
-        let caller = caller.ok_or_else(|| Fault::security("Anonymous not allowed"))?;
-        if target.interface.duplex && channel.peer.is_none() {
-            return Err(Fault::invalid("Bi-Direct Channel is required"));
-        }
-        Ok(caller.user)
-    }
-
     async fn run(&self, call: Call<'_>) -> Result<Done, Fault> {
         match call.target.function {
             Function::Ping => Ok(ping(&call)),
@@ -238,6 +221,18 @@ impl Shim {
             Function::ReadyToReceive => self.ready_to_receive(call).await,
         }
     }
+}
+
+/// Whether this caller may call this on this channel.
+fn admit(target: Target, channel: &Channel, caller: Option<Caller>) -> Result<User, Fault> {
+    if target.interface.secure && !channel.secure {
+        return Err(Fault::security("Insecure channel"));
+    }
+    let caller = caller.ok_or_else(|| Fault::security("Anonymous not allowed"))?;
+    if target.interface.duplex && channel.peer.is_none() {
+        return Err(Fault::invalid("Bi-Direct Channel is required"));
+    }
+    Ok(caller.user)
 }
 
 fn ping(call: &Call<'_>) -> Done {

@@ -51,9 +51,8 @@ impl Reader<'_> {
                 self.add(Kind::Text(text.into()))?;
             }
             Header::Array(len) => self.open(len, false)?,
-            Header::Map(len) => {
-                self.open(len.map(|len| len.checked_mul(2)).unwrap_or(None), true)?
-            }
+            Header::Map(Some(len)) => self.open(Some(len.checked_mul(2)?), true)?,
+            Header::Map(None) => self.open(None, true)?,
             Header::Break => self.close_open_ended()?,
             Header::Tag(_) => return Some(true),
         }
@@ -165,12 +164,12 @@ pub(super) fn write(doc: &Doc) -> Vec<u8> {
 }
 
 fn number(text: &str) -> Header {
-    if let Ok(number) = text.parse::<u64>() {
-        return Header::Positive(number);
-    }
+    let float = || Header::Float(text.parse().unwrap_or(f64::NAN));
     match text.parse::<i64>() {
-        Ok(number) => Header::Negative(!number.cast_unsigned()),
-        Err(_) => Header::Float(text.parse().unwrap_or(f64::NAN)),
+        Ok(number @ ..0) => Header::Negative(!number.cast_unsigned()),
+        // `-0` is among them.
+        Ok(number) => Header::Positive(number.unsigned_abs()),
+        Err(_) => text.parse().map_or_else(|_| float(), Header::Positive),
     }
 }
 
@@ -189,7 +188,7 @@ mod tests {
 
     #[test]
     fn all_kinds_travel() {
-        let text = r#"{"a":[1,-1,300,70000,-70000,5000000000,-5000000000,18446744073709551615,1.5,1e+300],"b":{"c":[],"d":{},"e":null,"f":true,"g":"é"}}"#;
+        let text = r#"{"a":[1,-1,300,70000,-70000,0,5000000000,-5000000000,18446744073709551615,1.5,1e+300],"b":{"c":[],"d":{},"e":null,"f":true,"g":"é"}}"#;
         let doc = json::read(text.as_bytes()).expect("JSON");
         let again = read(&write(&doc)).expect("CBOR");
         assert_eq!(again.root().json(), text);

@@ -74,13 +74,12 @@ pub(super) fn is(kind: Type, value: Value<'_>) -> bool {
     match kind {
         Type::Any => true,
         Type::Integer => value.number().is_some_and(is_integer),
-        Type::EventId => value.text().is_some_and(is_event_id),
-        Type::EventType => value
+        Type::Id => value.text().is_some_and(is_event_id),
+        Type::Kind => value
             .text()
             .is_some_and(|text| EventType::parse(text).is_ok()),
-        Type::EventTypes => {
-            *value.kind() == Kind::Array
-                && value.elements().all(|element| is(Type::EventType, element))
+        Type::Kinds => {
+            *value.kind() == Kind::Array && value.elements().all(|element| is(Type::Kind, element))
         }
         Type::Component => value
             .text()

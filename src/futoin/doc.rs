@@ -290,11 +290,13 @@ pub(super) fn js_scalar(kind: &Kind) -> Cow<'_, str> {
 
 /// A number that is no integer, as a node.
 pub(super) fn float_kind(number: f64) -> Kind {
-    if number.is_finite() {
-        Kind::Number(js_number(number).into())
-    } else {
+    match number {
+        // JSON has no word for them, but numbers that read as such.
+        f64::INFINITY => Kind::Number("1e999".into()),
+        f64::NEG_INFINITY => Kind::Number("-1e999".into()),
         // As JSON.stringify does.
-        Kind::Null
+        _ if number.is_nan() => Kind::Null,
+        _ => Kind::Number(js_number(number).into()),
     }
 }
 

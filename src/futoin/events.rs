@@ -24,10 +24,8 @@ pub(super) struct List {
     pub(super) json: String,
     /// Where each event ends in it.
     pub(super) ends: Vec<usize>,
-    /// The last event in it.
-    pub(super) last: Option<EventId>,
-    /// Whether events were left out.
-    pub(super) cut: bool,
+    /// The first event in it.
+    pub(super) first_id: Option<EventId>,
 }
 
 /// As many of `events` as can be sent in `limit` bytes.
@@ -59,15 +57,14 @@ pub(super) fn list<'a>(
         match outcome {
             Ok(()) => {
                 list.ends.push(list.json.len());
-                list.last = Some(event.id);
+                list.first_id.get_or_insert(event.id);
             }
-            Err(reason) if list.last.is_none() => {
+            Err(reason) if list.first_id.is_none() => {
                 let id = event.id;
                 return Err(Unsendable { id, reason });
             }
             Err(_) => {
                 list.json.truncate(before);
-                list.cut = true;
                 break;
             }
         }
@@ -162,7 +159,10 @@ mod tests {
         let list_of = |limit| list(events.iter(), limit);
         assert_eq!(list_of(whole.len()).expect("fits").json, whole);
         let cut = list_of(whole.len() - 1).expect("fits");
-        assert_eq!((cut.last, cut.cut), (Some(EventId::stored(2)), true));
+        assert_eq!(
+            (cut.first_id, cut.ends.len()),
+            (Some(EventId::stored(1)), 2)
+        );
         assert_eq!(cut.json, list(events[..2].iter(), 1000).expect("fits").json);
         assert_eq!(
             cut.first(1),
@@ -179,7 +179,7 @@ mod tests {
             let mut events = [event(1, "1"), event(2, "1")];
             change(&mut events[1]);
             let cut = list(events.iter(), 1000).expect("the first fits");
-            assert_eq!(cut.last, Some(EventId::stored(1)));
+            assert_eq!(cut.ends.len(), 1);
             list(events[1..].iter(), 1000).expect_err("broken").reason
         };
         assert!(broken(|event| event.kind = "a".into()).contains("type must match"));

@@ -11,18 +11,15 @@ pub(super) fn is_asked_for(headers: &HeaderMap) -> bool {
     has_token(headers, &header::UPGRADE, "websocket")
 }
 
-/// The answer to such a request.
-///
-/// # Errors
-/// The answer to one that cannot be met.
-pub(super) fn accept(headers: &HeaderMap) -> Result<Response<Body>, Response<Body>> {
+/// The answer to such a request: 101 if it can be met.
+pub(super) fn answer(headers: &HeaderMap) -> Response<Body> {
     if headers.get(header::SEC_WEBSOCKET_VERSION) != Some(&HeaderValue::from_static("13")) {
         let mut refusal = empty(StatusCode::UPGRADE_REQUIRED);
         let version = HeaderValue::from_static("13");
         refusal
             .headers_mut()
             .insert(header::SEC_WEBSOCKET_VERSION, version);
-        return Err(refusal);
+        return refusal;
     }
     let key = headers.get(header::SEC_WEBSOCKET_KEY);
     let accepted = key.and_then(|key| {
@@ -31,7 +28,7 @@ pub(super) fn accept(headers: &HeaderMap) -> Result<Response<Body>, Response<Bod
     });
     let upgrades = has_token(headers, &header::CONNECTION, "upgrade");
     let Some(accepted) = accepted.filter(|_| upgrades) else {
-        return Err(empty(StatusCode::BAD_REQUEST));
+        return empty(StatusCode::BAD_REQUEST);
     };
     let mut response = empty(StatusCode::SWITCHING_PROTOCOLS);
     let answer = response.headers_mut();
@@ -41,7 +38,7 @@ pub(super) fn accept(headers: &HeaderMap) -> Result<Response<Body>, Response<Bod
     if let Some(protocol) = first_protocol(headers) {
         answer.insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
     }
-    Ok(response)
+    response
 }
 
 /// As the original chooses; its own clients offer none.

@@ -115,10 +115,10 @@ fn invalid() -> Response<Body> {
 
 /// Answers, and then serves the socket in a task of its own.
 fn upgrade(shim: &Arc<Shim>, mut request: Request<Body>) -> Response<Body> {
-    let response = match handshake::accept(request.headers()) {
-        Ok(response) => response,
-        Err(refusal) => return refusal,
-    };
+    let response = handshake::answer(request.headers());
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return response;
+    }
     let secure = channel(shim, request.headers()).secure;
     let place = request.extensions().get::<Place>().cloned();
     let upgraded = hyper::upgrade::on(&mut request);

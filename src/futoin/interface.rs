@@ -18,9 +18,12 @@ pub(super) enum Function {
 pub(super) enum Type {
     Any,
     Integer,
-    EventId,
-    EventType,
-    EventTypes,
+    /// `EventID`.
+    Id,
+    /// `EventType`.
+    Kind,
+    /// `EventTypes`.
+    Kinds,
     Component,
 }
 
@@ -63,18 +66,18 @@ impl Function {
     pub(super) fn params(self) -> &'static [Param] {
         const PING: &[Param] = &[param("echo", Type::Integer, false)];
         const ADD: &[Param] = &[
-            param("type", Type::EventType, false),
+            param("type", Type::Kind, false),
             param("data", Type::Any, false),
         ];
         const REGISTER: &[Param] = &[param("component", Type::Component, false)];
         const POLL: &[Param] = &[
             param("component", Type::Component, false),
-            param("last_id", Type::EventId, true),
-            param("want", Type::EventTypes, true),
+            param("last_id", Type::Id, true),
+            param("want", Type::Kinds, true),
         ];
         const READY: &[Param] = &[
             param("component", Type::Component, false),
-            param("want", Type::EventTypes, true),
+            param("want", Type::Kinds, true),
         ];
         match self {
             Self::Ping => PING,

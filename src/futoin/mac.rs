@@ -160,7 +160,8 @@ fn level(container: Value<'_>, top: bool) -> Level<'_> {
     all.reverse();
     all.sort_by(|(one, _), (other, _)| by_utf16(one, other));
     all.dedup_by(|(one, _), (other, _)| one == other);
-    all.retain(|(key, value)| !value.is_null() && !(top && **key == *"sec"));
+    let signature = |key: &str| top && key == "sec";
+    all.retain(|(key, value)| !(value.is_null() || signature(key)));
     all.into_iter()
 }
 

@@ -13,6 +13,8 @@ mod coder;
 mod doc;
 mod events;
 mod fault;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod generate;
 mod handshake;
 mod http;
@@ -71,10 +73,19 @@ pub struct Options {
     pub ping_interval: Duration,
     /// How long a refusal is held back on a socket, at least.
     pub refusal_delay: Duration,
-    /// Whether there are registered consumers.
-    pub allow_reliable: bool,
-    /// Whether events can be polled.
-    pub allow_polling: bool,
+    /// What consumers may use.
+    pub delivery: Delivery,
+}
+
+/// What consumers may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// Everything.
+    All,
+    /// No polling.
+    Push,
+    /// `LIVE` alone, which has no registered consumers.
+    Live,
 }
 
 /// What all connections share.

@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use tokio::time::Instant;
 
 use super::{
-    Shim,
+    Delivery, Shim,
     call::{Call, Done, Room},
     check::Params,
     doc::Value,
-    events::{self, Unsendable},
+    events::{self, List, Unsendable},
     message::Fault,
 };
 use crate::{
@@ -24,7 +24,7 @@ impl Shim {
     /// `registerConsumer`.
     pub(super) async fn register_consumer(&self, call: Call<'_>) -> Result<Done, Fault> {
         let component = component(call.params)?;
-        if !self.options.allow_reliable && !component.is_live() {
+        if self.options.delivery == Delivery::Live && !component.is_live() {
             return Err(Fault::security("Registration is not allowed"));
         }
         self.stream.register(call.user, component, None).await?;
@@ -51,10 +51,10 @@ impl Shim {
 
     async fn poll_of(&self, call: &Call<'_>) -> Result<Poll, Fault> {
         let component = component(call.params)?;
-        if !self.options.allow_polling {
+        if self.options.delivery == Delivery::Push {
             return Err(Fault::security("Only event push is allowed"));
         }
-        if !self.options.allow_reliable && !component.is_live() {
+        if self.options.delivery == Delivery::Live && !component.is_live() {
             return Err(Fault::security("Reliable delivery is disabled"));
         }
         let last_id = match call.params.get("last_id").and_then(Value::text) {
@@ -107,22 +107,8 @@ impl Shim {
 
     /// The events as they fit.
     fn listed(&self, room: &Room, poll: &Poll, polled: &Polled) -> Result<String, Fault> {
-        let fitting = events::list(polled.selection.events(), room.bytes).and_then(|list| {
-            let mut count = list.ends.len();
-            let mut json = list.json.clone();
-            while !room.fits(&json) {
-                if count <= 1 {
-                    let id = polled.selection.events().next().map(|event| event.id);
-                    return Err(Unsendable {
-                        id: id.unwrap_or_default(),
-                        reason: format!("it needs more than {} bytes", room.bytes),
-                    });
-                }
-                count /= 2;
-                json = list.first(count);
-            }
-            Ok(json)
-        });
+        let fitting = events::list(polled.selection.events(), room.bytes)
+            .and_then(|list| fitting(room, list));
         fitting.map_err(|unsendable| {
             let key = key(&poll.user, &poll.component);
             Fault::new("InternalError", self.note_blocked(&key, &unsendable))
@@ -143,6 +129,25 @@ impl Shim {
         }
         problem
     }
+}
+
+/// The list, or as much of it as is short enough in the coding of the answer.
+fn fitting(room: &Room, list: List) -> Result<String, Unsendable> {
+    if room.fits(&list.json) {
+        return Ok(list.json);
+    }
+    let mut count = list.ends.len() / 2;
+    while count > 0 {
+        let json = list.first(count);
+        if room.fits(&json) {
+            return Ok(json);
+        }
+        count /= 2;
+    }
+    Err(Unsendable {
+        id: list.first_id.unwrap_or_default(),
+        reason: format!("it needs more than {} bytes", room.bytes),
+    })
 }
 
 /// The parameter `component`.

@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Shim,
+    Delivery, Shim,
     call::{Call, Done},
     events::Unsendable,
     interface::{LARGE_MESSAGE, SMALL_MESSAGE},
@@ -48,7 +48,7 @@ impl Shim {
         let component = component(call.params)?;
         let key = key(&call.user, &component);
         let live = component.is_live();
-        if !self.options.allow_reliable && !live {
+        if self.options.delivery == Delivery::Live && !live {
             return Err(Fault::security("Only LIVE delivery is allowed"));
         }
         let want = want(call.params)?;
@@ -132,7 +132,8 @@ impl Push {
                 shim.turns.note_loss(&key);
                 (Duration::ZERO, 1008, "another receiver took over")
             }
-            End::Stream(Error::Draining) => (Duration::ZERO, 1001, "shutting down"),
+            // The socket is closed when its last requests are answered.
+            End::Stream(Error::Draining) => return,
             End::Stream(Error::Database { .. }) => (
                 shim.options.refusal_delay,
                 1011,

@@ -195,9 +195,11 @@ impl Run {
             match events::list(rest.iter().copied(), room) {
                 Ok(list) => {
                     let (now, later) = rest.split_at(list.ends.len());
-                    let last = now.last().map_or(reached, |event| event.id);
-                    let reached = if later.is_empty() { reached } else { last };
-                    self.offer(&list.json, reached);
+                    let up_to = match now.last() {
+                        Some(event) if !later.is_empty() => event.id,
+                        _ => reached,
+                    };
+                    self.offer(&list.json, up_to);
                     rest = later;
                 }
                 Err(unsendable) if self.live => {

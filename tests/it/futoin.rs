@@ -1,6 +1,6 @@
 //! The FutoIn front, spoken to byte by byte.
 
-mod client;
+pub mod client;
 mod corner_cases;
 mod hostile;
 mod limits;

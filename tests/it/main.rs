@@ -14,6 +14,7 @@ mod calls;
 mod cli;
 mod crash;
 mod faults;
+mod fronts;
 mod futoin;
 mod input;
 mod late_ids;

@@ -1,6 +1,6 @@
 //! Whatever is sent, the process lives and serves the next one.
 
-use futures_util::{SinkExt as _, StreamExt as _};
+use futures_util::SinkExt as _;
 use proptest::{
     prelude::*,
     strategy::ValueTree as _,
@@ -32,17 +32,28 @@ async fn bodies_that_are_no_request_are_told_so() {
     let server = builder().start().await;
     let missing = r#"{"e":"InvalidRequest","edesc":"Missing req.f"}"#;
     let deep = format!(r#"{{"a":{}"#, "[".repeat(60_000));
-    for body in ["null", "5", "\"x\"", "[]", "{", "{}", "\u{feff}{}", "CBOR", "MPCK", "MPCK\u{1}", &deep] {
+    for body in [
+        "null",
+        "5",
+        "\"x\"",
+        "[]",
+        "{",
+        "{}",
+        "\u{feff}{}",
+        "CBOR",
+        "MPCK",
+        "MPCK\u{1}",
+        &deep,
+    ] {
         let answer = request(server.http_address(), "POST", "/ftn", &[], body.as_bytes()).await;
         let text = String::from_utf8_lossy(&answer.body);
         assert_eq!(answer.status, 200);
-        assert!(text == missing || text.contains("Missing req.f"), "{body:.20}: {text}");
+        assert!(
+            text == missing || text.contains("Missing req.f"),
+            "{body:.20}: {text}"
+        );
     }
-    for (method, path) in [
-        ("POST", "/ftnX"),
-        ("POST", "/%66tn"),
-        ("GET", "/other"),
-    ] {
+    for (method, path) in [("POST", "/ftnX"), ("POST", "/%66tn"), ("GET", "/other")] {
         let answer = request(server.http_address(), method, path, &[], b"").await;
         assert_eq!(answer.status, 404, "{path}");
     }
@@ -59,15 +70,27 @@ async fn deep_data_travels_and_is_signed() {
     let server = builder().start().await;
     let deep = format!("{}{}", "[".repeat(4000), "]".repeat(4000));
     let p = format!(r#"{{"type":"A","data":{deep}}}"#);
-    assert_eq!(call(&server, "futoin.evt.gen:1.1:addEvent", &p).await, r#"{"r":"1"}"#);
-    let polled = call(&server, "futoin.evt.poll:1.1:pollEvents", r#"{"component":"LIVE"}"#).await;
+    assert_eq!(
+        call(&server, "futoin.evt.gen:1.1:addEvent", &p).await,
+        r#"{"r":"1"}"#
+    );
+    let polled = call(
+        &server,
+        "futoin.evt.poll:1.1:pollEvents",
+        r#"{"component":"LIVE"}"#,
+    )
+    .await;
     assert!(polled.contains(&deep));
     let deepest = format!(
         r#"{{"f":"futoin.ping:1.0:ping","p":{{"echo":{}1{}}},"sec":"-hmac:hmacuser:MD5:AAAA"}}"#,
         "[".repeat(30_000),
         "]".repeat(30_000)
     );
-    assert!(post(&server, &deepest).await.contains("Legacy Signature Verification Failed"));
+    assert!(
+        post(&server, &deepest)
+            .await
+            .contains("Legacy Signature Verification Failed")
+    );
     let deepest = deepest.replace("-hmac:hmacuser:MD5:AAAA", "user:pass");
     assert!(post(&server, &deepest).await.contains("Type mismatch"));
 }
@@ -90,14 +113,32 @@ async fn frames_without_a_usable_rid_cost_nothing() {
         assert_eq!(socket.text().await, missing, "{frame}");
     }
     // What cannot be decoded and answers to nothing are passed over.
-    for frame in ["", "{", "x", r#"{"rid":"S1","r":true}"#, r#"{"rid":"S"}"#, r#"{"rid":"S99999999999999999999"}"#] {
+    for frame in [
+        "",
+        "{",
+        "x",
+        r#"{"rid":"S1","r":true}"#,
+        r#"{"rid":"S"}"#,
+        r#"{"rid":"S99999999999999999999"}"#,
+    ] {
         socket.send(frame).await;
     }
-    socket.0.send(Message::binary(b"\xff\xfe".to_vec())).await.expect("sent");
+    socket
+        .0
+        .send(Message::binary(b"\xff\xfe".to_vec()))
+        .await
+        .expect("sent");
     for rid in ["", "X1", "c1"] {
-        let ping = message("futoin.ping:1.0:ping", r#"{"echo":1}"#, &format!(r#","rid":"{rid}""#));
+        let ping = message(
+            "futoin.ping:1.0:ping",
+            r#"{"echo":1}"#,
+            &format!(r#","rid":"{rid}""#),
+        );
         socket.send(&ping).await;
-        assert_eq!(socket.text().await, format!(r#"{{"r":{{"echo":1}},"rid":"{rid}"}}"#));
+        assert_eq!(
+            socket.text().await,
+            format!(r#"{{"r":{{"echo":1}},"rid":"{rid}"}}"#)
+        );
     }
 }
 
@@ -124,7 +165,9 @@ fn frame_head(len: u64) -> Vec<u8> {
 
 /// A socket on which bytes can be written.
 async fn raw(server: &Server) -> TcpStream {
-    let mut stream = TcpStream::connect(server.http_address()).await.expect("it listens");
+    let mut stream = TcpStream::connect(server.http_address())
+        .await
+        .expect("it listens");
     let hello = "GET /ftn/any?thing HTTP/1.1\r\nhost: it\r\nconnection: keep-alive, Upgrade\r\n\
                  upgrade: WebSocket\r\nsec-websocket-version: 13\r\n\
                  sec-websocket-protocol: futoin, other\r\n\
@@ -136,7 +179,10 @@ async fn raw(server: &Server) -> TcpStream {
         head.push(stream.read_u8().await.expect("an answer"));
     }
     let head = String::from_utf8(head).expect("text").to_lowercase();
-    assert!(head.contains("sec-websocket-protocol: futoin\r\n"), "{head}");
+    assert!(
+        head.contains("sec-websocket-protocol: futoin\r\n"),
+        "{head}"
+    );
     assert!(head.contains("s3pplmbitxaq9kygzzhzrbk+xoo="), "{head}");
     assert!(!head.contains("extensions"), "{head}");
     stream
@@ -173,8 +219,13 @@ async fn broken_and_huge_frames_end_their_socket_alone() {
         part[0] = 0x00;
     }
     let mut rest = Vec::new();
-    let _ = timeout(PATIENCE, stream.read_to_end(&mut rest)).await.expect("it ends");
-    assert!(rest.windows(2).any(|two| two == 1009_u16.to_be_bytes()), "{rest:?}");
+    let _ = timeout(PATIENCE, stream.read_to_end(&mut rest))
+        .await
+        .expect("it ends");
+    assert!(
+        rest.windows(2).any(|two| two == 1009_u16.to_be_bytes()),
+        "{rest:?}"
+    );
     serves(&server).await;
 }
 
@@ -184,7 +235,10 @@ async fn handshakes_that_cannot_be_are_refused() {
     let upgrade = [("upgrade", "websocket"), ("connection", "upgrade")];
     for (more, status) in [
         (vec![("sec-websocket-version", "13")], 400),
-        (vec![("sec-websocket-key", "x"), ("sec-websocket-version", "8")], 426),
+        (
+            vec![("sec-websocket-key", "x"), ("sec-websocket-version", "8")],
+            426,
+        ),
         (vec![("sec-websocket-key", "x")], 426),
     ] {
         let headers: Vec<_> = upgrade.iter().copied().chain(more).collect();
@@ -209,12 +263,17 @@ async fn silent_and_half_done_peers_are_dropped() {
         let end = timeout(PATIENCE, async {
             tokio::select! {
                 end = stream.read_to_end(&mut said) => end,
-                _ = lively.0.next() => panic!("nothing is said to the other"),
+                _ = lively.next() => panic!("nothing is said to the other"),
             }
         });
         let _ = end.await.expect("it is dropped");
     }
-    assert!(lively.call("futoin.ping:1.0:ping", r#"{"echo":1}"#).await.contains("echo"));
+    assert!(
+        lively
+            .call("futoin.ping:1.0:ping", r#"{"echo":1}"#)
+            .await
+            .contains("echo")
+    );
     eventually(async || {
         let open = metric(&server, "eventstream_futoin_sockets").await;
         if open < 1.5 { Ok(()) } else { Err(open) }
@@ -225,7 +284,9 @@ async fn silent_and_half_done_peers_are_dropped() {
 #[tokio::test]
 async fn body_that_does_not_come_is_not_waited_for() {
     let server = builder().start().await;
-    let mut stream = TcpStream::connect(server.http_address()).await.expect("it listens");
+    let mut stream = TcpStream::connect(server.http_address())
+        .await
+        .expect("it listens");
     let head = "POST /ftn HTTP/1.1\r\nhost: it\r\ncontent-length: 100\r\n\r\n{\"f\":";
     stream.write_all(head.as_bytes()).await.expect("sent");
     let mut answer = String::new();
@@ -245,7 +306,12 @@ async fn thousand_sockets_that_say_nothing_leave_room_for_one_that_does() {
     assert!(metric(&server, "eventstream_futoin_sockets").await >= 1000.0);
     serves(&server).await;
     let mut socket = Socket::open(&server).await;
-    assert!(socket.call("futoin.ping:1.0:ping", r#"{"echo":1}"#).await.contains("echo"));
+    assert!(
+        socket
+            .call("futoin.ping:1.0:ping", r#"{"echo":1}"#)
+            .await
+            .contains("echo")
+    );
     drop(silent);
     eventually(async || {
         let open = metric(&server, "eventstream_futoin_sockets").await;
@@ -260,11 +326,24 @@ async fn fuzzed_messages_leave_the_process_alive() {
     let server = builder().start().await;
     let mut runner = TestRunner::new(Config::default());
     let good = [
-        message("futoin.evt.poll:1.1:pollEvents", r#"{"component":"LIVE","last_id":"1","want":["A"]}"#, r#","rid":"C1""#),
-        message("futoin.evt.push:1.1:readyToReceive", r#"{"component":"LIVE"}"#, r#","rid":"C1""#),
-        r#"{"f":"futoin.ping:1.0:ping","p":{"echo":1},"rid":"C8","sec":"-hmac:hmacuser:MD5:AAAA"}"#.to_owned(),
+        message(
+            "futoin.evt.poll:1.1:pollEvents",
+            r#"{"component":"LIVE","last_id":"1","want":["A"]}"#,
+            r#","rid":"C1""#,
+        ),
+        message(
+            "futoin.evt.push:1.1:readyToReceive",
+            r#"{"component":"LIVE"}"#,
+            r#","rid":"C1""#,
+        ),
+        r#"{"f":"futoin.ping:1.0:ping","p":{"echo":1},"rid":"C8","sec":"-hmac:hmacuser:MD5:AAAA"}"#
+            .to_owned(),
     ];
-    let damage = (0..good.len(), "(MPCK|CBOR)?", proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6));
+    let damage = (
+        0..good.len(),
+        "(MPCK|CBOR)?",
+        proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+    );
     let mut socket = Socket::open(&server).await;
     for _ in 0..300 {
         let (which, prefix, changes) = damage.new_tree(&mut runner).expect("a value").current();

@@ -63,7 +63,11 @@ async fn signature_and_rid_are_counted() {
         &rid,
     );
     let answer = super::client::post(&server, &poll).await;
-    assert!(answer.contains("event 1 cannot be sent over FutoIn"), "{}", answer.len());
+    assert!(
+        answer.contains("event 1 cannot be sent over FutoIn"),
+        "{}",
+        answer.len()
+    );
 }
 
 #[tokio::test]
@@ -86,7 +90,11 @@ async fn event_that_never_fits_blocks_its_consumer_by_name() {
     let mut clients = server.clients().await;
     let state = consumer(&mut clients, "SHOP").await;
     assert_eq!(state.position, 1);
-    assert!(state.problem.contains("SeekConsumer to 2 goes past it"), "{}", state.problem);
+    assert!(
+        state.problem.contains("SeekConsumer to 2 goes past it"),
+        "{}",
+        state.problem
+    );
     assert!(metric(&server, "eventstream_futoin_blocked_total").await >= 1.0);
     // A version that takes more gets it.
     let new = poll(&server, "futoin.evt.poll:1.1:pollEvents", behind).await;
@@ -104,7 +112,10 @@ async fn large_event_is_pushed_alone() {
     socket.receive("SHOP", "null").await;
     for (seq, ids) in [(0, vec!["1", "2"]), (1, vec!["3"]), (2, vec!["4", "5"])] {
         let (rid, pushed_seq, pushed) = socket.group().await;
-        assert_eq!((pushed_seq, pushed), (seq, ids.iter().map(ToString::to_string).collect()));
+        assert_eq!(
+            (pushed_seq, pushed),
+            (seq, ids.iter().map(ToString::to_string).collect())
+        );
         socket.answer(&rid, r#""r":true"#).await;
     }
 }
@@ -113,13 +124,24 @@ async fn large_event_is_pushed_alone() {
 async fn request_has_a_limit() {
     let server = builder().start().await;
     let of_size = |size: usize| {
-        let empty = message("futoin.evt.gen:1.1:addEvent", r#"{"type":"A","data":""}"#, "");
+        let empty = message(
+            "futoin.evt.gen:1.1:addEvent",
+            r#"{"type":"A","data":""}"#,
+            "",
+        );
         let filled = format!(r#""data":"{}""#, "x".repeat(size - empty.len()));
         empty.replace(r#""data":"""#, &filled)
     };
     let post = async |size: usize| {
         let message = of_size(size);
-        request(server.http_address(), "POST", "/ftn", &[], message.as_bytes()).await
+        request(
+            server.http_address(),
+            "POST",
+            "/ftn",
+            &[],
+            message.as_bytes(),
+        )
+        .await
     };
     assert_eq!(post(SMALL).await.text(), r#"{"r":"1"}"#);
     let refused = post(SMALL + 1).await;
@@ -133,7 +155,12 @@ async fn request_has_a_limit() {
 async fn last_id_above_the_frontier_is_the_frontier() {
     let server = builder().start().await;
     add(&server, "A", 3).await;
-    call(&server, "futoin.evt.poll:1.1:registerConsumer", r#"{"component":"SHOP"}"#).await;
+    call(
+        &server,
+        "futoin.evt.poll:1.1:registerConsumer",
+        r#"{"component":"SHOP"}"#,
+    )
+    .await;
     for component in ["SHOP", "LIVE"] {
         let p = format!(r#"{{"component":"{component}","last_id":"999999999999999999"}}"#);
         let polled = poll(&server, "futoin.evt.poll:1.1:pollEvents", &p).await;
@@ -142,7 +169,12 @@ async fn last_id_above_the_frontier_is_the_frontier() {
     let mut clients = server.clients().await;
     assert_eq!(consumer(&mut clients, "SHOP").await.position, 3);
     add(&server, "A", 1).await;
-    let polled = poll(&server, "futoin.evt.poll:1.1:pollEvents", r#"{"component":"SHOP"}"#).await;
+    let polled = poll(
+        &server,
+        "futoin.evt.poll:1.1:pollEvents",
+        r#"{"component":"SHOP"}"#,
+    )
+    .await;
     assert_eq!(ids(&polled), ["4"]);
 }
 
@@ -154,7 +186,12 @@ async fn filtered_poll_goes_on_until_it_finds_something() {
          INSERT INTO evt_queue (type, data, ts) SELECT 'B', i, CURRENT_TIMESTAMP FROM n",
     );
     add(&server, "A", 1).await;
-    call(&server, "futoin.evt.poll:1.1:registerConsumer", r#"{"component":"SHOP"}"#).await;
+    call(
+        &server,
+        "futoin.evt.poll:1.1:registerConsumer",
+        r#"{"component":"SHOP"}"#,
+    )
+    .await;
     for component in ["LIVE", "SHOP"] {
         let p = format!(r#"{{"component":"{component}","want":["A"]}}"#);
         let polled = poll(&server, "futoin.evt.poll:1.1:pollEvents", &p).await;
@@ -165,7 +202,10 @@ async fn filtered_poll_goes_on_until_it_finds_something() {
 #[tokio::test]
 async fn delivery_can_be_restricted() {
     let refusals = async |delivery: &str, f: &str, component: &str| {
-        let server = builder().arg(format!("--futoin-delivery={delivery}")).start().await;
+        let server = builder()
+            .arg(format!("--futoin-delivery={delivery}"))
+            .start()
+            .await;
         let p = format!(r#"{{"component":"{component}"}}"#);
         Socket::open(&server).await.call(f, &p).await
     };

@@ -35,7 +35,10 @@ async fn group_is_called_answered_and_passed() {
     assert_eq!(call["rid"], "S1");
     let events = call["p"]["events"].as_array().expect("events");
     assert_eq!((events.len(), &events[0]["id"]), (2, &Value::from("1")));
-    assert_eq!((&events[0]["type"], &events[1]["data"]), (&Value::from("A"), &Value::from(1)));
+    assert_eq!(
+        (&events[0]["type"], &events[1]["data"]),
+        (&Value::from("A"), &Value::from(1))
+    );
     socket.answer("S1", TAKEN).await;
     until_at(&server, "SHOP", 2).await;
     add(&server, "A", 1).await;
@@ -282,7 +285,12 @@ async fn event_that_clients_would_refuse_blocks_and_is_named() {
     let stopped = status(&mut clients).await.stopped_consumers;
     assert_eq!(stopped.len(), 1);
     assert!(metric(&server, "eventstream_futoin_blocked_total").await >= 1.0);
-    assert!(server.log().iter().any(|line| line.contains("consumer is blocked")));
+    assert!(
+        server
+            .log()
+            .iter()
+            .any(|line| line.contains("consumer is blocked"))
+    );
     // An operator decides; then it goes on.
     seek(&mut clients, "SHOP", 2).await.expect("sought");
     socket.send(&ready).await;

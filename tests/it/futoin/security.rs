@@ -68,7 +68,10 @@ async fn register(socket: &mut Socket, request: &str) {
     };
     socket.send(registration).await;
     let answer = socket.text().await;
-    assert!(answer.starts_with(r#"{"r":true,"rid":"C3","sec":""#), "{answer}");
+    assert!(
+        answer.starts_with(r#"{"r":true,"rid":"C3","sec":""#),
+        "{answer}"
+    );
 }
 
 #[tokio::test]
@@ -88,10 +91,16 @@ async fn signed_error_is_signed_and_a_failed_signature_is_not() {
 
 #[tokio::test]
 async fn master_mac_of_the_stock_client_is_taken() {
-    let server = builder().arg("--futoin-service-id=example.com").start().await;
+    let server = builder()
+        .arg("--futoin-service-id=example.com")
+        .start()
+        .await;
     let request = r#"{"f":"futoin.evt.gen:1.1:addEvent","p":{"type":"TEST_EVT","data":{"a":1}},"rid":"C1","sec":"-mmac:uBkXSEpNSmqvcX2ENolbZw:HS256:HKDF256:20261121:dA1jyvsLpb+m72KOsWe1dnptz41aYtrAfGuD2yvm2no="}"#;
     let answer = post(&server, request).await;
-    assert!(answer.starts_with(r#"{"r":"1","rid":"C1","sec":""#), "{answer}");
+    assert!(
+        answer.starts_with(r#"{"r":"1","rid":"C1","sec":""#),
+        "{answer}"
+    );
     let other = request.replace("20261121", "20261122");
     assert_eq!(
         post(&server, &other).await,
@@ -105,19 +114,43 @@ async fn refused_credentials_look_as_in_the_original() {
     let bad_mac = "Legacy Signature Verification Failed";
     for (sec, e, edesc) in [
         ("user:", "SecurityError", "Basic Auth Verification Failed"),
-        ("nobody:pass", "SecurityError", "Basic Auth Verification Failed"),
-        ("hmacuser:pass", "SecurityError", "Basic Auth Verification Failed"),
+        (
+            "nobody:pass",
+            "SecurityError",
+            "Basic Auth Verification Failed",
+        ),
+        (
+            "hmacuser:pass",
+            "SecurityError",
+            "Basic Auth Verification Failed",
+        ),
         ("-hmac:nobody:MD5:AAAA", "SecurityError", bad_mac),
         ("-hmac:user:MD5:AAAA", "SecurityError", bad_mac),
         ("-smac:svc1:HS999:AAAA", "SecurityError", bad_mac),
         ("-smac:svc1:HS256:!", "SecurityError", bad_mac),
         ("-smac:svc1:HS256:", "SecurityError", bad_mac),
-        ("-mmac:svc1:HS256:HKDF256:X:AAAA", "SecurityError", "Authentication failed"),
+        (
+            "-mmac:svc1:HS256:HKDF256:X:AAAA",
+            "SecurityError",
+            "Authentication failed",
+        ),
         ("-internal:user", "SecurityError", "Not internal channel"),
         ("user", "NotImplemented", "Authentication is not enabled"),
-        ("user:pa:ss", "NotImplemented", "Authentication is not enabled"),
-        ("-hmac:hmacuser:MD5", "NotImplemented", "Authentication is not enabled"),
-        ("-kmac:a:b:c", "NotImplemented", "Authentication is not enabled"),
+        (
+            "user:pa:ss",
+            "NotImplemented",
+            "Authentication is not enabled",
+        ),
+        (
+            "-hmac:hmacuser:MD5",
+            "NotImplemented",
+            "Authentication is not enabled",
+        ),
+        (
+            "-kmac:a:b:c",
+            "NotImplemented",
+            "Authentication is not enabled",
+        ),
     ] {
         let request = format!(r#"{{"f":"futoin.ping:1.0:ping","p":{{"echo":1}},"sec":"{sec}"}}"#);
         let expected = format!(r#"{{"e":"{e}","edesc":"{edesc}"}}"#);
@@ -129,7 +162,10 @@ async fn refused_credentials_look_as_in_the_original() {
 async fn without_users_nobody_may() {
     let server = Server::start().await;
     let answer = call(&server, "futoin.ping:1.0:ping", r#"{"echo":1}"#).await;
-    assert_eq!(answer, r#"{"e":"NotImplemented","edesc":"Authentication is not enabled"}"#);
+    assert_eq!(
+        answer,
+        r#"{"e":"NotImplemented","edesc":"Authentication is not enabled"}"#
+    );
 }
 
 #[tokio::test]
@@ -137,7 +173,10 @@ async fn each_message_of_a_socket_is_judged_by_itself() {
     let server = builder().start().await;
     let mut socket = Socket::open(&server).await;
     let registered = socket
-        .call("futoin.evt.poll:1.1:registerConsumer", r#"{"component":"SHOP"}"#)
+        .call(
+            "futoin.evt.poll:1.1:registerConsumer",
+            r#"{"component":"SHOP"}"#,
+        )
         .await;
     assert_eq!(registered, r#"{"r":true,"rid":"C1"}"#);
     let poll = message(
@@ -183,7 +222,9 @@ async fn only_the_exact_word_of_a_trusted_proxy_makes_a_channel_secure() {
 async fn users_come_from_a_file_too() {
     let builder = Server::builder();
     let file = builder.dir().join("users");
-    let text = format!("# who\nuser secret-sha256=d74ff0ee8da3b9806b18c877dbf29bbde50b5bd8e4dad7a3a725000feb82e8f1\nsvc1 mac={SERVICE_KEY}\n");
+    let text = format!(
+        "# who\nuser secret-sha256=d74ff0ee8da3b9806b18c877dbf29bbde50b5bd8e4dad7a3a725000feb82e8f1\nsvc1 mac={SERVICE_KEY}\n"
+    );
     std::fs::write(&file, text).expect("written");
     let server = builder
         .arg(format!("--futoin-users-file={}", file.display()))
@@ -198,18 +239,26 @@ async fn users_come_from_a_file_too() {
         .refused()
         .await;
     assert_eq!(code, Some(2));
-    assert!(log.contains("futoin.users_file (flag") && log.contains("cannot be read"), "{log}");
-    assert!(log.contains("futoin.users (environment") && !log.contains("hunter2"), "{log}");
+    assert!(
+        log.contains("futoin.users_file (flag") && log.contains("cannot be read"),
+        "{log}"
+    );
+    assert!(
+        log.contains("futoin.users (environment") && !log.contains("hunter2"),
+        "{log}"
+    );
 }
 
 #[tokio::test]
 async fn consumer_registered_over_futoin_goes_on_over_grpc() {
     let server = builder().start().await;
     let mut socket = Socket::open(&server).await;
-    let by_local = |f: &str, p: &str| {
-        message(f, p, r#","rid":"C1""#).replace("user:pass", "local:pass")
-    };
-    let register = by_local("futoin.evt.push:1.1:registerConsumer", r#"{"component":"SHOP"}"#);
+    let by_local =
+        |f: &str, p: &str| message(f, p, r#","rid":"C1""#).replace("user:pass", "local:pass");
+    let register = by_local(
+        "futoin.evt.push:1.1:registerConsumer",
+        r#"{"component":"SHOP"}"#,
+    );
     socket.send(&register).await;
     assert_eq!(socket.text().await, r#"{"r":true,"rid":"C1"}"#);
     add(&server, "A", 3).await;
@@ -219,17 +268,25 @@ async fn consumer_registered_over_futoin_goes_on_over_grpc() {
     );
     socket.send(&poll).await;
     let polled = socket.text().await;
-    assert!(polled.contains(r#""id":"3""#) && !polled.contains(r#""id":"2""#), "{polled}");
+    assert!(
+        polled.contains(r#""id":"3""#) && !polled.contains(r#""id":"2""#),
+        "{polled}"
+    );
 
     let mut clients = server.clients().await;
     assert_eq!(consumer(&mut clients, "SHOP").await.position, 2);
     let (started, mut stream) = subscribe(&mut clients, ready("SHOP")).await;
     assert_eq!(next_group(&mut stream).await.last_id, 3);
-    ack(&mut clients, "SHOP", 3, Some(started.epoch)).await.expect("acked");
+    ack(&mut clients, "SHOP", 3, Some(started.epoch))
+        .await
+        .expect("acked");
     drop(stream);
 
     // And back.
-    let ready = by_local("futoin.evt.push:1.1:readyToReceive", r#"{"component":"SHOP"}"#);
+    let ready = by_local(
+        "futoin.evt.push:1.1:readyToReceive",
+        r#"{"component":"SHOP"}"#,
+    );
     socket.send(&ready).await;
     assert_eq!(socket.text().await, r#"{"r":true,"rid":"C1"}"#);
     add(&server, "A", 1).await;
