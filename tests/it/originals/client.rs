@@ -267,6 +267,11 @@ impl Receiver<'_> {
         said
     }
 
+    /// How often it was connected, by what it said up to now.
+    pub fn connections(&self) -> usize {
+        self.connections
+    }
+
     /// Waits until it was connected so often; groups may have come before.
     pub async fn connected(&mut self, times: usize) {
         while self.connections < times {

@@ -4,11 +4,12 @@
 use serde_json::json;
 
 use super::{
-    client::{Client, Face, Receiver},
+    client::{Client, Face, Receiver, ids},
     place::{Engine, Place},
     relay::Relay,
     service::{Maker, Service, Way, Who, both, builder},
 };
+use crate::round_trip::add;
 
 /// A service, a client of it, and where the consumer `C` of user 1 stands.
 struct Stage {
@@ -224,11 +225,59 @@ async fn pages_are_cut_to_what_the_caller_takes() {
         while seen.len() < added.len() {
             let after = seen.last().map(i64::to_string);
             let page = face.call("pollEvents", json!(["LIVE", after, null])).await;
-            seen.extend(super::client::ids(&page));
+            seen.extend(ids(&page));
             count += 1;
         }
         assert_eq!((&seen, count), (&added, pages), "{name}");
     }
+}
+
+/// As large as a caller of 1.1 takes; the client itself ends when an answer
+/// over HTTP is larger.
+#[tokio::test]
+async fn largest_events_arrive() {
+    let stage = Stage::of(Maker::Ours).await;
+    let text = "x".repeat((8 << 20) - 1024);
+    let mut grpc = stage.service.server().clients().await;
+    let large = add(&mut grpc, "A", &format!("\"{text}\"")).await;
+    let small = add(&mut grpc, "A", "1").await;
+    for way in [Way::Http, Way::Ws] {
+        let door = stage.service.door("poll", way, Who::Clear);
+        let face = stage.client.face(&format!("{way:?}"), "poll", &door).await;
+        let page = face.call("pollEvents", json!(["LIVE", null, null])).await;
+        assert_eq!((ids(&page), &page[0]["data"]), (vec![large], &json!(text)));
+        let args = json!(["LIVE", large.to_string(), null]);
+        assert_eq!(ids(&face.call("pollEvents", args).await), [small]);
+    }
+    let mut receiver = stage.receive(&[]).await;
+    assert_eq!(receiver.groups(2).await, [large, small]);
+    stage.reaches(small).await;
+}
+
+/// Both come back at once whenever the other one takes over.
+#[tokio::test]
+async fn two_receivers_of_a_consumer_leave_each_other_alone() {
+    let stage = Stage::of(Maker::Ours).await;
+    let generate = stage.generate().await;
+    let door = stage.service.door("push", Way::Ws, Who::Clear);
+    let twin = Client::start();
+    let mut one = stage.client.receive("reliable", "C", &door, &[]).await;
+    one.connected(1).await;
+    let mut other = twin.receive("reliable", "C", &door, &[]).await;
+    other.connected(1).await;
+    let mut seen = Vec::new();
+    for _ in 0..100 {
+        let id = generate.add("A", 1, 1).await[0];
+        while !seen.contains(&id) {
+            tokio::select! {
+                ids = one.group() => seen.extend(ids),
+                ids = other.group() => seen.extend(ids),
+            }
+        }
+    }
+    // Each event may come to the one that is just being replaced, and again.
+    let calm = one.connections() + other.connections();
+    assert!(calm <= 10, "{calm} connections for 100 events");
 }
 
 both! {
