@@ -237,7 +237,7 @@ async fn pages_are_cut_to_what_the_caller_takes() {
 #[tokio::test]
 async fn largest_events_arrive() {
     let stage = Stage::of(Maker::Ours).await;
-    let text = "x".repeat((8 << 20) - 1024);
+    let text = "x".repeat((8 << 20) - 300);
     let mut grpc = stage.service.server().clients().await;
     let large = add(&mut grpc, "A", &format!("\"{text}\"")).await;
     let small = add(&mut grpc, "A", "1").await;
@@ -245,7 +245,8 @@ async fn largest_events_arrive() {
         let door = stage.service.door("poll", way, Who::Clear);
         let face = stage.client.face(&format!("{way:?}"), "poll", &door).await;
         let page = face.call("pollEvents", json!(["LIVE", null, null])).await;
-        assert_eq!((ids(&page), &page[0]["data"]), (vec![large], &json!(text)));
+        assert_eq!(ids(&page)[0], large);
+        assert!(page[0]["data"] == text, "{way:?}: the data is another one");
         let args = json!(["LIVE", large.to_string(), null]);
         assert_eq!(ids(&face.call("pollEvents", args).await), [small]);
     }
