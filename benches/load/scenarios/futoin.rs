@@ -46,7 +46,7 @@ impl Maker {
 
     async fn start(self, plan: &Plan, database: Arc<dyn Database>) -> anyhow::Result<Running> {
         if self != Self::Ours {
-            return original(plan.kind, database.as_ref(), self == Self::Tuned).await;
+            return original(plan.kind, database, self == Self::Tuned).await;
         }
         let arguments = ["--futoin-secure-channel", "--futoin-users", USERS];
         let server = Server::start_with(plan, database, &arguments).await?;
@@ -66,7 +66,7 @@ struct Running {
 #[expect(dead_code, reason = "kept until the server may end")]
 enum Process {
     Ours(Server),
-    Original(Child),
+    Original(Child, Arc<dyn Database>),
 }
 
 pub(crate) async fn run(plan: &Plan) -> anyhow::Result<Sheet> {
@@ -91,13 +91,10 @@ pub(crate) async fn run(plan: &Plan) -> anyhow::Result<Sheet> {
                     let name = format!("{name}, {quantile}");
                     record(&mut sheet, maker, &name, "ms", &result[quantile])?;
                 }
-                record(
-                    &mut sheet,
-                    maker,
-                    &format!("  lost, {rate}/s"),
-                    "events",
-                    &result["lost"],
-                )?;
+                for what in ["lost", "failed"] {
+                    let name = format!("  {what}, {rate}/s");
+                    record(&mut sheet, maker, &name, "events", &result[what])?;
+                }
             }
         }
         for maker in Maker::ALL {
@@ -164,12 +161,13 @@ async fn measure(
     settings["credentials"] = "user:pass".into();
     let run = node("benches/futoin/drive.js", &settings)?.output();
     let output = timeout(PATIENCE, run).await??;
-    ensure!(output.status.success(), "the client failed");
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "the client at {settings}: {said}");
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
 /// The original's server on this database.
-async fn original(kind: Kind, database: &dyn Database, tuned: bool) -> anyhow::Result<Running> {
+async fn original(kind: Kind, database: Arc<dyn Database>, tuned: bool) -> anyhow::Result<Running> {
     let mut settings = database_settings(kind, &database.url())?;
     let mut options = json!({});
     if tuned {
@@ -186,7 +184,7 @@ async fn original(kind: Kind, database: &dyn Database, tuned: bool) -> anyhow::R
     let ready: Value = serde_json::from_str(&line.context("the original ended")?)?;
     Ok(Running {
         address: format!("127.0.0.1:{}", ready["port"]),
-        _process: Process::Original(child),
+        _process: Process::Original(child, database),
     })
 }
 
