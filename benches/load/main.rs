@@ -72,7 +72,9 @@ enum Scenario {
     Flat,
     /// What the service costs those who write beside it.
     Producers,
-    /// What the discarder costs those who add.
+    /// A backlog into a warehouse, beside a plain copy of the same rows.
+    Archive,
+    /// How fast events go, and what the discarder costs those who add.
     Discard,
 }
 
@@ -80,6 +82,7 @@ enum Scenario {
 struct Plan {
     server: PathBuf,
     engine: Arc<dyn Engine>,
+    kind: engine::Kind,
     dir: PathBuf,
     rounds: usize,
     quick: bool,
@@ -119,6 +122,7 @@ async fn main() -> anyhow::Result<()> {
     let plan = Plan {
         server: args.server.map_or_else(server::beside_this_program, Ok)?,
         engine: args.engine.start(&dir)?,
+        kind: args.engine,
         dir,
         rounds: args.rounds.unwrap_or(if args.quick { 1 } else { 5 }),
         quick: args.quick,
@@ -151,6 +155,9 @@ async fn main() -> anyhow::Result<()> {
     }
     if chosen(Scenario::Producers) {
         report.add(scenarios::producers::run(&plan).await?)?;
+    }
+    if chosen(Scenario::Archive) {
+        report.add(scenarios::archive::run(&plan).await?)?;
     }
     if chosen(Scenario::Discard) {
         report.add(scenarios::discard::run(&plan).await?)?;
