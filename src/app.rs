@@ -72,6 +72,8 @@ pub async fn serve_until(
     // readiness, are still taken while the streams end.
     let closing = CancellationToken::new();
     let health = start_grpc(&config, &life, &stream, &closing)?;
+    // Its names are known from the first call on.
+    grpc::set_health(&health, false).await;
     let futoin = start_futoin(&config, &life, &stream, &closing)?;
     start_http(&config, &life, &stream, &metrics, futoin, &closing)?;
     let farewell = farewell(

@@ -79,9 +79,9 @@ impl Front for Mixed {
 
     async fn take(&mut self) {
         if self.session {
-            self.futoin.take().await
+            self.futoin.take().await;
         } else {
-            self.grpc.take().await
+            self.grpc.take().await;
         }
     }
 
@@ -91,9 +91,9 @@ impl Front for Mixed {
 
     async fn disconnect(&mut self) {
         if self.session {
-            self.futoin.disconnect().await
+            self.futoin.disconnect().await;
         } else {
-            self.grpc.disconnect().await
+            self.grpc.disconnect().await;
         }
     }
 }
