@@ -17,7 +17,7 @@ build: ## Build in release
 test: ## Tools, lints and all tests, as CI does
 	@scripts/test.sh
 
-soak: ## 100 kills, SOAK_MINUTES (30) of load, 100 000 adversarial events per engine
+soak: ## 100 kills, SOAK_MINUTES (30) of load and of upkeep, 100 000 adversarial events per engine
 	@scripts/soak.sh
 
 lint: ## Format, clippy, rustdoc, dependencies, contract

@@ -2,7 +2,8 @@
 # The long tests, in release: EVENTSTREAM_KILLS (100) crashes under load, then
 # SOAK_MINUTES (30) of load with the memory of the server sampled, then
 # `eventstream soak` with EVENTSTREAM_EVENTS (100000) on a throwaway server of
-# each engine, and every test that waits for a time-out. A seed repeats a run:
+# each engine, as many minutes of archiver and discarder in trouble, as many kills
+# of the archiver, and every test that waits for a time-out. A seed repeats a run:
 # EVENTSTREAM_SEED.
 source "$(dirname "${BASH_SOURCE[0]}")/steps.sh"
 
@@ -31,4 +32,7 @@ step "adversarial writers on each engine" passed soak::writers_on
 EVENTSTREAM_UPKEEP_SECONDS=$((60 * ${SOAK_MINUTES:-30}))
 export EVENTSTREAM_UPKEEP_SECONDS
 step "upkeep in trouble for ${SOAK_MINUTES:-30} minutes" passed upkeep::soak
+EVENTSTREAM_ARCHIVE_KILLS=${EVENTSTREAM_KILLS:-100}
+export EVENTSTREAM_ARCHIVE_KILLS
+step "kills of the archiver on each pair of databases" passed archive::kills
 step "time-outs" passed lifecycle::silent_peer

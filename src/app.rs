@@ -23,6 +23,7 @@ use crate::{
     listen::{Guards, Listener},
     store::{
         self, Names, Options, Store,
+        history::{self, Warehouse, WarehouseOptions},
         mysql::{MysqlOptions, MysqlStore, MysqlUrl},
         postgres::{PostgresOptions, PostgresStore, PostgresUrl},
         sqlite::{SqliteOptions, SqliteStore},
@@ -32,7 +33,7 @@ use crate::{
         SessionTiming, Settings,
     },
     telemetry,
-    upkeep::{self, Discarder, Expirer},
+    upkeep::{self, ArchiveLimits, Archiver, Discarder, Expirer},
 };
 
 /// Serves until a signal or a failure; returns after everything was closed.
@@ -56,8 +57,10 @@ pub async fn serve_until(
     let metrics = telemetry::install_metrics()?;
     let life = Lifecycle::new();
     let store = open(&config).await?;
+    let warehouse = warehouse(&config);
     let stream = EventStream::start(
         Arc::clone(&store),
+        warehouse.clone(),
         settings(&config),
         &life.engine,
         life.fronts.stopping(),
@@ -69,6 +72,8 @@ pub async fn serve_until(
     // readiness, are still taken while the streams end.
     let closing = CancellationToken::new();
     let health = start_grpc(&config, &life, &stream, &closing)?;
+    // Its names are known from the first call on.
+    grpc::set_health(&health, false).await;
     let futoin = start_futoin(&config, &life, &stream, &closing)?;
     start_http(&config, &life, &stream, &metrics, futoin, &closing)?;
     let farewell = farewell(
@@ -78,6 +83,7 @@ pub async fn serve_until(
         closing,
     );
     life.fronts.spawn("farewell", farewell);
+    start_archiver(&config, &life, &stream, warehouse.as_ref()).await?;
     start_upkeep(&config, &life, &stream);
     life.engine.spawn(
         "metrics",
@@ -100,9 +106,47 @@ pub async fn serve_until(
     ready();
     life.run_until_signal(signals, config.shutdown_deadline, async move {
         store.close().await;
+        if let Some(warehouse) = warehouse {
+            warehouse.close().await;
+        }
         Ok(())
     })
     .await
+}
+
+/// Nothing is opened here: the service also works while its warehouse does not.
+fn warehouse(config: &Config) -> Option<Arc<dyn Warehouse>> {
+    let archive = config.archive.as_ref()?;
+    let options = WarehouseOptions {
+        table: archive.table.clone(),
+        statement_timeout: archive.statement_timeout,
+    };
+    Some(history::at(&archive.place, options))
+}
+
+async fn start_archiver(
+    config: &Config,
+    life: &Lifecycle,
+    stream: &EventStream,
+    warehouse: Option<&Arc<dyn Warehouse>>,
+) -> anyhow::Result<()> {
+    let (Some(archive), Some(warehouse)) = (&config.archive, warehouse) else {
+        return Ok(());
+    };
+    if !archive.run {
+        return Ok(());
+    }
+    let limits = ArchiveLimits {
+        events: archive.batch_events,
+        bytes: archive.batch_bytes,
+    };
+    let archiver = Archiver::new(stream.clone(), Arc::clone(warehouse), limits);
+    archiver
+        .register()
+        .await
+        .context("cannot register the archiver")?;
+    upkeep::start(archiver, stream, config.upkeep_lease, &life.fronts);
+    Ok(())
 }
 
 fn start_grpc(

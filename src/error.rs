@@ -110,6 +110,9 @@ pub enum Error {
         /// Reading can start after this id.
         oldest: EventId,
     },
+    /// Events are to be read from the archive, which does not work right now.
+    #[error("the archive does not answer right now")]
+    Archive,
     /// Too much is under way.
     #[error("{what} is full, try again later")]
     Overloaded {

@@ -108,6 +108,10 @@ pub const MAX_PAGE_SIZE: usize = 1000;
 /// that no call grows with the table: some 10 ms of any database.
 pub const SCAN_ROWS: usize = 10_000;
 
+/// Ids below the place where a time is found that are looked at too: clocks
+/// and transactions may have disordered as many. As much as one filtered read.
+pub const TIME_LOOK_BACK: i64 = 10_000;
+
 /// Events of one page read from the database: one group.
 pub const PAGE_EVENTS: usize = 1000;
 
@@ -202,6 +206,14 @@ pub const WRITER_BATCH_EVENTS: usize = 1000;
 /// Bytes of one commit, after its first request: keeps the transaction short
 /// and below the default `max_allowed_packet` of 16 MiB.
 pub const WRITER_BATCH_BYTES: usize = 8 * MIB;
+
+// -------------------------------------------------------------- archiving
+
+/// Events of one transaction of the warehouse: one range of its ledger.
+pub const MAX_ARCHIVE_BATCH_EVENTS: usize = 10_000;
+
+/// Bytes of the same, after its first event; it is held in memory twice.
+pub const MAX_ARCHIVE_BATCH_BYTES: usize = 64 * MIB;
 
 // ----------------------------------------------------------------- upkeep
 

@@ -49,6 +49,14 @@ pub const RING_BYTES: &str = "eventstream_ring_bytes";
 pub const RING_EVENTS: &str = "eventstream_ring_events";
 /// Failed database operations, by `class`.
 pub const DATABASE_ERRORS: &str = "eventstream_database_errors_total";
+/// Events that the archiver has put into the warehouse.
+pub const EVENTS_ARCHIVED: &str = "eventstream_events_archived_total";
+/// Of those, events below what was archived before: they settled late.
+pub const EVENTS_ARCHIVED_LATE: &str = "eventstream_events_archived_late_total";
+/// Times that the warehouse did not take an event and archiving stopped.
+pub const ARCHIVE_REJECTIONS: &str = "eventstream_archive_rejections_total";
+/// Failed operations of the warehouse, by `class`.
+pub const ARCHIVE_ERRORS: &str = "eventstream_archive_errors_total";
 /// Database connections made again after a loss.
 pub const DATABASE_RECONNECTS: &str = "eventstream_database_reconnects_total";
 /// Subscriptions that ended because another one of their consumer began.
@@ -302,6 +310,16 @@ fn describe_futoin() {
 }
 
 fn describe_upkeep() {
+    counter!(EVENTS_ARCHIVED, "events put into the warehouse");
+    counter!(
+        EVENTS_ARCHIVED_LATE,
+        "of those, events below what was archived before"
+    );
+    counter!(
+        ARCHIVE_REJECTIONS,
+        "times that an event was not taken by the warehouse"
+    );
+    counter!(ARCHIVE_ERRORS, "failed operations of the warehouse");
     counter!(
         DISCARDED_EVENTS,
         "events deleted because everybody has them"

@@ -75,7 +75,9 @@ enum Scenario {
     Flat,
     /// What the service costs those who write beside it.
     Producers,
-    /// What the discarder costs those who add.
+    /// A backlog into a warehouse, beside a plain copy of the same rows.
+    Archive,
+    /// How fast events go, and what the discarder costs those who add.
     Discard,
     /// The original's server and ours, by the original's client; not in `all`,
     /// for it needs what `scripts/tools.sh` installs.
@@ -87,6 +89,7 @@ struct Plan {
     server: PathBuf,
     kind: engine::Kind,
     engine: Arc<dyn Engine>,
+    kind: engine::Kind,
     dir: PathBuf,
     rounds: usize,
     events: Option<i64>,
@@ -128,6 +131,7 @@ async fn main() -> anyhow::Result<()> {
         server: args.server.map_or_else(server::beside_this_program, Ok)?,
         kind: args.engine,
         engine: args.engine.start(&dir)?,
+        kind: args.engine,
         dir,
         events: args.events,
         rounds: args.rounds.unwrap_or(if args.quick { 1 } else { 5 }),
@@ -161,6 +165,9 @@ async fn main() -> anyhow::Result<()> {
     }
     if chosen(Scenario::Producers) {
         report.add(scenarios::producers::run(&plan).await?)?;
+    }
+    if chosen(Scenario::Archive) {
+        report.add(scenarios::archive::run(&plan).await?)?;
     }
     if chosen(Scenario::Discard) {
         report.add(scenarios::discard::run(&plan).await?)?;

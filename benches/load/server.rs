@@ -3,7 +3,7 @@
 
 use std::{path::PathBuf, process::Stdio, sync::Arc, time::Duration};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use futoin_eventstream::proto::{
     gen_service_client::GenServiceClient, poll_service_client::PollServiceClient,
     push_service_client::PushServiceClient,
@@ -14,7 +14,7 @@ use tokio::{
     net::TcpStream,
     process::{Child, ChildStderr, Command},
     task::JoinSet,
-    time::timeout,
+    time::{Instant, sleep, timeout},
 };
 use tonic::transport::{Channel, Endpoint};
 
@@ -26,6 +26,12 @@ use crate::{
 
 /// A start takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// For a backlog to be worked off.
+const LONGEST: Duration = Duration::from_mins(10);
+
+/// Between two looks at a metric: little beside what is measured.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// Answers with 1000 events of our size, and then some.
 const MESSAGE_BYTES: usize = 16 << 20;
@@ -134,6 +140,16 @@ impl Server {
         http.read_to_string(&mut answer).await?;
         let line = answer.lines().find_map(|line| line.strip_prefix(name));
         Ok(line.map_or(Ok(0.0), |value| value.trim().parse())?)
+    }
+
+    /// Waits until a counter without labels has reached `value`; what it took.
+    pub(crate) async fn until(&self, name: &str, value: f64) -> anyhow::Result<Duration> {
+        let begun = Instant::now();
+        while self.metric(name).await? < value {
+            ensure!(begun.elapsed() < LONGEST, "{name} does not reach {value}");
+            sleep(LOOK).await;
+        }
+        Ok(begun.elapsed())
     }
 
     fn process(&self) -> anyhow::Result<u32> {

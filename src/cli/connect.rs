@@ -44,8 +44,9 @@ pub(super) struct Target {
     addr: Address,
 }
 
+/// As an argument.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Address {
+pub(super) enum Address {
     Tcp(String),
     Unix(String),
 }
@@ -64,7 +65,8 @@ impl FromStr for Address {
         if text.starts_with("https://") {
             return Err("TLS is not supported here; use http:// or unix:".to_owned());
         }
-        let authority = text.strip_prefix("http://").unwrap_or(text);
+        let authority = text.strip_prefix("grpc://").unwrap_or(text);
+        let authority = authority.strip_prefix("http://").unwrap_or(authority);
         let authority = authority.strip_suffix('/').unwrap_or(authority);
         let parsed = Uri::from_str(&format!("http://{authority}")).ok();
         let port = parsed
@@ -87,6 +89,10 @@ impl fmt::Display for Address {
 }
 
 impl Target {
+    pub(super) fn at(addr: Address) -> Self {
+        Self { addr }
+    }
+
     /// Connects now rather than at the first call, so that "nobody listens"
     /// is told apart from a server that refuses.
     pub(super) async fn connect(&self) -> Result<Server, Failure> {
@@ -168,6 +174,7 @@ mod tests {
         for (text, shown) in [
             ("localhost:50051", "localhost:50051"),
             ("http://10.0.0.1:1", "10.0.0.1:1"),
+            ("grpc://10.0.0.1:1", "10.0.0.1:1"),
             ("http://[::1]:50051/", "[::1]:50051"),
             ("unix:/run/evt.sock", "unix:/run/evt.sock"),
             ("unix:///run/evt.sock", "unix:/run/evt.sock"),

@@ -9,6 +9,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use super::output::{Output, plain};
+use crate::store;
 
 /// Shown in every `--help`.
 pub(super) const EXIT_CODES: &str = "Exit codes:\n  \
@@ -51,6 +52,12 @@ pub(super) enum Failure {
     /// A stream that stopped without a status, or broke its own rules.
     #[error("{0}")]
     Broken(String),
+    /// A database that this command opened itself does not work.
+    #[error("the warehouse does not work: {0}")]
+    Warehouse(#[from] store::Error),
+    /// Somebody must look at the warehouse.
+    #[error("{0}")]
+    Rejected(String),
     #[error("cannot write the output: {0}")]
     Output(io::Error),
     #[error("cannot read standard input: {0}")]
@@ -82,9 +89,9 @@ impl Failure {
             // The reader of a pipe has seen enough (`| head`).
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
             Self::Usage(_) | Self::Input(_) | Self::Output(_) => Exit::Usage,
-            Self::Unreachable { .. } | Self::Broken(_) => Exit::Lost,
+            Self::Unreachable { .. } | Self::Broken(_) | Self::Warehouse(_) => Exit::Lost,
             Self::Call { status, .. } if is_lost(status) => Exit::Lost,
-            Self::Call { .. } => Exit::Refused,
+            Self::Call { .. } | Self::Rejected(_) => Exit::Refused,
         }
     }
 
@@ -120,7 +127,12 @@ impl Failure {
             Self::Call { status, hint: None } => {
                 hint_for(&reason(status)?, component.unwrap_or("COMPONENT"))
             }
-            Self::Usage(_) | Self::Broken(_) | Self::Output(_) | Self::Input(_) => None,
+            Self::Usage(_)
+            | Self::Broken(_)
+            | Self::Warehouse(_)
+            | Self::Rejected(_)
+            | Self::Output(_)
+            | Self::Input(_) => None,
         }
     }
 }

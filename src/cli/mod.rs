@@ -1,11 +1,12 @@
 //! The subcommands that are gRPC clients of a running server.
 //!
 //! They know the contract in `proto/` and nothing of the server's insides, so
-//! each is also an example of a client. Results go to stdout, everything said
+//! each is also an example of a client; `archive` opens a warehouse besides. Results go to stdout, everything said
 //! to a person goes to stderr, and the exit code tells a script what happened
 //! (`failure::EXIT_CODES`). Nothing here spawns tasks.
 
 mod add;
+mod archive;
 mod connect;
 mod consumers;
 mod failure;
@@ -51,6 +52,8 @@ pub enum Command {
     Consumers(consumers::Args),
     /// Show the state of the stream, and what holds it up
     Status(status::Args),
+    /// Copy events into a warehouse, or check one
+    Archive(archive::Args),
     /// Override what keeps events waiting
     Frontier(frontier::Args),
     /// Ask whether the server is serving (grpc.health.v1)
@@ -95,6 +98,7 @@ impl Command {
             Self::Tail(args) => tail::run(args, &mut output).await,
             Self::Consumers(args) => consumers::run(args, &mut output).await,
             Self::Status(args) => status::run(args, &mut output).await,
+            Self::Archive(args) => archive::run(args, &mut output).await,
             Self::Frontier(args) => frontier::run(args, &mut output).await,
             Self::Healthcheck(args) => return healthcheck::run(args, &mut output).await,
             Self::Completions { shell } => completions(*shell, program, &mut output),
@@ -116,6 +120,7 @@ impl Command {
             Self::Tail(args) => args.format,
             Self::Consumers(args) => args.format(),
             Self::Status(args) => args.format,
+            Self::Archive(args) => args.format(),
             Self::Frontier(args) => args.format(),
             Self::Healthcheck(args) => args.format,
             Self::Completions { .. } => Format::TEXT,
@@ -128,6 +133,7 @@ impl Command {
             Self::Poll(args) => Some(&args.component),
             Self::Tail(args) => args.component.as_deref(),
             Self::Consumers(args) => args.component(),
+            Self::Archive(args) => Some(&args.component),
             Self::Add(_)
             | Self::Status(_)
             | Self::Frontier(_)
@@ -177,6 +183,7 @@ mod tests {
             "tail",
             "consumers",
             "status",
+            "archive",
             "frontier",
             "healthcheck",
         ] {

@@ -151,6 +151,7 @@ impl<'a> Poller<'a> {
             max_bytes: 0,
             max_wait: wait.map(values::proto_duration),
             epoch: self.epoch,
+            start: None,
         };
         let limit = CALL_TIMEOUT + wait.unwrap_or_default();
         let response = self

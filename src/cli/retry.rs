@@ -6,6 +6,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use super::failure::{Failure, is_lost};
+use crate::store;
 
 const FIRST: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(15);
@@ -40,12 +41,13 @@ impl Backoff {
 fn is_passing(failure: &Failure) -> bool {
     match failure {
         Failure::Unreachable { .. } | Failure::Broken(_) => true,
+        Failure::Warehouse(error) => !matches!(error, store::Error::Contract(_)),
         // A session that was taken over stands by for its turn, so two of them
         // cannot evict each other for ever.
         Failure::Call { status, .. } => {
             is_lost(status) || matches!(status.code(), Code::Aborted | Code::ResourceExhausted)
         }
-        Failure::Usage(_) | Failure::Output(_) | Failure::Input(_) => false,
+        Failure::Usage(_) | Failure::Rejected(_) | Failure::Output(_) | Failure::Input(_) => false,
     }
 }
 

@@ -1,11 +1,11 @@
 //! A push session that prints: opened, followed, opened again after a loss.
 //!
-//! An event is acknowledged only after it was printed and flushed. Whatever
-//! ends a session, the next one starts where printing ended or earlier, never
+//! An event is acknowledged only after it was printed and flushed; printing goes
+//! on meanwhile, and the next acknowledgement covers it. Whatever ends a session, the next one starts where printing ended or earlier, never
 //! later. Dropping [`Tail::run`] at any await loses nothing but an
 //! acknowledgement.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, pin::Pin, time::Duration};
 
 use tokio::{select, time};
 use tonic::Streaming;
@@ -43,6 +43,9 @@ pub(super) struct Tail<'a> {
     /// Printed, flushed and not known to be acknowledged.
     unacknowledged: Option<AckRequest>,
 }
+
+/// An acknowledgement on its way: the id that it names, and the answer.
+type Acking = Pin<Box<dyn Future<Output = (i64, Result<i64, Failure>)> + Send>>;
 
 /// What is known of the session that is open.
 struct Session {
@@ -114,15 +117,28 @@ impl<'a> Tail<'a> {
             return Ok(());
         }
         let mut session = self.open().await?;
+        let mut acking: Option<Acking> = None;
         loop {
-            match self.next(&mut session).await? {
+            let message = select! {
+                biased;
+                (last_id, acked_id) = answered(&mut acking) => {
+                    self.acknowledged(last_id, acked_id?);
+                    acking = self.acking();
+                    continue;
+                }
+                message = self.next(&mut session) => message?,
+            };
+            match message {
                 Some(Payload::Started(started)) => self.started(&mut session, &started),
-                Some(Payload::Group(group)) => self.group(&mut session, &group).await?,
+                Some(Payload::Group(group)) => {
+                    self.group(&mut session, &group)?;
+                    acking = acking.or_else(|| self.acking());
+                }
                 Some(Payload::Heartbeat(_)) if session.epoch.is_none() => {
                     self.stand_by(&mut session);
                 }
                 Some(Payload::Heartbeat(_)) => self.backoff.reset(),
-                // Everything printed is acknowledged: leave at once.
+                // What is not acknowledged yet is before the next session.
                 Some(Payload::Ending(ending)) => {
                     let reason = plain(&ending.reason).into_owned();
                     return Err(Failure::Broken(format!(
@@ -133,7 +149,11 @@ impl<'a> Tail<'a> {
                 None => {}
             }
             if self.remaining == Some(0) {
-                return Ok(());
+                if acking.is_some() {
+                    let (last_id, acked_id) = answered(&mut acking).await;
+                    self.acknowledged(last_id, acked_id?);
+                }
+                return self.acknowledge().await;
             }
         }
     }
@@ -214,7 +234,7 @@ impl<'a> Tail<'a> {
         }
     }
 
-    async fn group(&mut self, session: &mut Session, group: &EventGroup) -> Result<(), Failure> {
+    fn group(&mut self, session: &mut Session, group: &EventGroup) -> Result<(), Failure> {
         let Some(epoch) = session.epoch else {
             return Err(Failure::Broken(
                 "events came before the session started".to_owned(),
@@ -232,7 +252,7 @@ impl<'a> Tail<'a> {
             last_id,
             epoch: Some(epoch),
         });
-        self.acknowledge().await
+        Ok(())
     }
 
     /// A live observer that is too slow is told what it missed; a consumer
@@ -280,21 +300,32 @@ impl<'a> Tail<'a> {
         Ok(covered)
     }
 
-    async fn acknowledge(&mut self) -> Result<(), Failure> {
-        let Some(request) = self.unacknowledged.clone() else {
-            return Ok(());
-        };
+    /// Begins to acknowledge what was printed, if that is still to be done.
+    fn acking(&self) -> Option<Acking> {
+        let request = self.unacknowledged.clone()?;
         let last_id = request.last_id;
-        let answer = self
-            .server
-            .push()
-            .ack(call_within(request, ACK_TIMEOUT))
-            .await;
-        let acked_id = answer?.into_inner().acked_id;
-        self.unacknowledged = None;
+        let mut client = self.server.push();
+        Some(Box::pin(async move {
+            let answer = client.ack(call_within(request, ACK_TIMEOUT)).await;
+            let acked_id = answer.map(|answer| answer.into_inner().acked_id);
+            (last_id, acked_id.map_err(Failure::from))
+        }))
+    }
+
+    fn acknowledged(&mut self, last_id: i64, acked_id: i64) {
+        self.unacknowledged
+            .take_if(|request| request.last_id == last_id);
         // Below the stored position this is a replay, which a new session must
         // ask for again; otherwise the stored position is the place to go on.
         self.request.start = (acked_id > last_id).then(|| values::after(last_id));
+    }
+
+    /// Until all that was printed is acknowledged.
+    async fn acknowledge(&mut self) -> Result<(), Failure> {
+        if let Some(acking) = self.acking() {
+            let (last_id, acked_id) = acking.await;
+            self.acknowledged(last_id, acked_id?);
+        }
         Ok(())
     }
 
@@ -307,6 +338,14 @@ impl<'a> Tail<'a> {
             ));
         }
         Ok(())
+    }
+}
+
+/// Never, if nothing is on its way.
+async fn answered(acking: &mut Option<Acking>) -> (i64, Result<i64, Failure>) {
+    match acking {
+        Some(acking) => acking.await,
+        None => std::future::pending().await,
     }
 }
 

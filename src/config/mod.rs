@@ -19,6 +19,7 @@ use std::time::Duration;
 use clap::ArgMatches;
 
 pub use crate::store::{
+    history::Place,
     mysql::{Galera, MysqlUrl},
     postgres::PostgresUrl,
     sqlite::Synchronous,
@@ -26,6 +27,7 @@ pub use crate::store::{
 pub use fault::{Fault, Faults, Origin};
 pub use futoin::Futoin;
 pub use options::{CONFIG_FILE, OPTIONS, Opt, markdown_table, serve_command};
+pub use value::{identifier as table_name, place};
 
 use crate::limits;
 use crate::listen::Address;
@@ -38,6 +40,8 @@ use resolve::Reader;
 pub struct Config {
     /// The database.
     pub db: Db,
+    /// The warehouse, if there is one.
+    pub archive: Option<Archive>,
     /// The gRPC front.
     pub grpc: Grpc,
     /// The HTTP front for operators; none if switched off.
@@ -92,6 +96,23 @@ pub enum DbUrl {
     Postgres(PostgresUrl),
     /// A database of a server of `MySQL` or `MariaDB`.
     Mysql(MysqlUrl),
+}
+
+/// Where the history is kept, and how it comes there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Archive {
+    /// Which database.
+    pub place: Place,
+    /// Whether this process copies events there.
+    pub run: bool,
+    /// The table of the history.
+    pub table: String,
+    /// Events of one transaction.
+    pub batch_events: usize,
+    /// Bytes of one transaction.
+    pub batch_bytes: usize,
+    /// How long one statement may take.
+    pub statement_timeout: Duration,
 }
 
 /// The gRPC front.
@@ -168,13 +189,17 @@ pub fn load(
     read_file: impl Fn(&Path) -> std::io::Result<String>,
 ) -> Result<Config, Faults> {
     let mut reader = Reader::new(matches, environment, &read_file);
+    let archive = archive(&mut reader);
+    // Also where another process archives.
+    let archiving = archive.is_some();
     let config = Config {
         db: db(&mut reader),
+        archive,
         grpc: grpc(&mut reader),
         http: reader.get("http.listen", value::address_or_off),
         futoin: futoin::futoin(&mut reader, &read_file),
         stream: stream(&mut reader),
-        discard: discard(&mut reader),
+        discard: discard(&mut reader, archiving),
         expire: reader.get("consumers.expire", value::expiry_rules),
         upkeep_lease: reader.get(
             "upkeep.lease",
@@ -223,6 +248,28 @@ fn db(reader: &mut Reader) -> Db {
         queue_table: reader.get("db.queue_table", value::identifier),
         consumers_table: reader.get("db.consumers_table", value::identifier),
     }
+}
+
+fn archive(reader: &mut Reader) -> Option<Archive> {
+    let place = reader.get("archive.url", value::place_or_none);
+    let archive = Archive {
+        place: place.clone()?,
+        run: reader.get("archive.run", value::boolean),
+        table: reader.get("archive.table", value::identifier),
+        batch_events: reader.get(
+            "archive.batch_events",
+            value::count(1, limits::MAX_ARCHIVE_BATCH_EVENTS),
+        ),
+        batch_bytes: reader.get(
+            "archive.batch_bytes",
+            value::size(1, limits::MAX_ARCHIVE_BATCH_BYTES),
+        ),
+        statement_timeout: reader.get(
+            "archive.statement_timeout",
+            value::duration(Duration::from_secs(1), Duration::from_mins(10)),
+        ),
+    };
+    Some(archive)
 }
 
 fn grpc(reader: &mut Reader) -> Grpc {
@@ -283,7 +330,7 @@ fn stream(reader: &mut Reader) -> Stream {
     }
 }
 
-fn discard(reader: &mut Reader) -> Option<Discarding> {
+fn discard(reader: &mut Reader, archiving: bool) -> Option<Discarding> {
     let enabled = reader.get("discard.enabled", value::boolean);
     let discarding = Discarding {
         poll_period: reader.get(
@@ -303,7 +350,8 @@ fn discard(reader: &mut Reader) -> Option<Discarding> {
             "discard.min_age",
             value::duration(Duration::ZERO, Duration::from_hours(24 * 366)),
         ),
-        archiving: false,
+        // Then nothing may go before it is registered.
+        archiving,
     };
     enabled.then_some(discarding)
 }

@@ -188,6 +188,51 @@ const TABLE: &[Opt] = &[
         "NAME",
         "Table of consumers",
     ),
+    Opt {
+        secret: true,
+        ..opt(
+            "archive.url",
+            "archive-url",
+            "",
+            "URL",
+            "Warehouse for the history, a URL as db.url; empty: none, nothing is archived",
+        )
+    },
+    opt(
+        "archive.run",
+        "archive-run",
+        "true",
+        SWITCH,
+        "Copy events there; false: only read the history, another process archives",
+    ),
+    opt(
+        "archive.table",
+        "archive-table",
+        "evt_history",
+        "NAME",
+        "Table of the history",
+    ),
+    opt(
+        "archive.batch_events",
+        "archive-batch-events",
+        "1000",
+        "COUNT",
+        "Events archived in one transaction",
+    ),
+    opt(
+        "archive.batch_bytes",
+        "archive-batch-bytes",
+        "4MiB",
+        "SIZE",
+        "Bytes after which no more events join it",
+    ),
+    opt(
+        "archive.statement_timeout",
+        "archive-statement-timeout",
+        "30s",
+        DURATION,
+        "How long a statement of the warehouse may take; SQLite: the wait for its lock",
+    ),
     opt(
         "grpc.listen",
         "grpc",

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{DbUrl, Galera, LatePolicy, MysqlUrl, PostgresUrl, Synchronous};
+use super::{DbUrl, Galera, LatePolicy, MysqlUrl, Place, PostgresUrl, Synchronous};
 use crate::limits;
 use crate::listen::Address;
 use crate::telemetry::{self, LogFormat};
@@ -83,7 +83,10 @@ pub(super) fn galera(text: &str) -> Read<Galera> {
 }
 
 /// A table's name, as it can stand in SQL of every engine without quotes.
-pub(super) fn identifier(text: &str) -> Read<String> {
+///
+/// # Errors
+/// The rule it breaks.
+pub fn identifier(text: &str) -> Read<String> {
     let first = text.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
     let all = text
         .bytes()
@@ -116,6 +119,26 @@ pub(super) fn db_url(text: &str) -> Read<DbUrl> {
         // The scheme may be the user of a URL that lost its scheme.
         _ => Err("is not a database URL like sqlite:eventstream.db".to_owned()),
     }
+}
+
+/// A database for the history, from its URL.
+///
+/// # Errors
+/// The rule it breaks, without the text.
+pub fn place(text: &str) -> Read<Place> {
+    db_url(text).map(|url| match url {
+        DbUrl::Sqlite(path) => Place::Sqlite(path),
+        DbUrl::Postgres(url) => Place::Postgres(url),
+        DbUrl::Mysql(url) => Place::Mysql(url),
+    })
+}
+
+/// The same, or nothing.
+pub(super) fn place_or_none(text: &str) -> Read<Option<Place>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    place(text).map(Some)
 }
 
 fn sqlite_path(rest: &str) -> Read<PathBuf> {

@@ -25,6 +25,7 @@ impl From<Error> for Fault {
             | Error::RequestIdReused
             | Error::BeyondHead { .. }
             | Error::NotSettled { .. }
+            | Error::Archive
             | Error::Draining
             | Error::Database { .. } => Self::unexpected(),
         }

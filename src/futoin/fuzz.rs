@@ -5,9 +5,17 @@
 //! `fuzz/` runs the same functions without end; the tests here are its bounded
 //! run with every `cargo test`.
 
-use super::{Served, Users, check, coder::Coder, doc::Doc, interface, json, mac, rest, security};
+use super::{
+    Served, Users, check,
+    coder::Coder,
+    doc::{Doc, Value},
+    interface, json, mac, rest, security,
+};
 
 /// All that is done with a message before a function is run.
+///
+/// # Panics
+/// When the parts disagree about it.
 pub fn message(bytes: &[u8]) {
     let (coder, doc) = Coder::read(bytes);
     let Some(doc) = doc else { return };
@@ -33,7 +41,7 @@ fn judge(doc: &Doc) {
     let root = doc.root();
     let _ = root.js_text();
     let users = Users::parse("u secret=s mac=AAEC mmac=AAEC").expect("a user");
-    if let Some(sec) = root.get("sec").and_then(|sec| sec.text()) {
+    if let Some(sec) = root.get("sec").and_then(Value::text) {
         let _ = security::authenticate(&users, "localhost", sec, root);
     }
     let served = Served {
@@ -41,7 +49,7 @@ fn judge(doc: &Doc) {
         poll: true,
         push: true,
     };
-    let Some(f) = root.get("f").and_then(|f| f.text()) else {
+    let Some(f) = root.get("f").and_then(Value::text) else {
         return;
     };
     if let Ok(target) = interface::find(f, served, true) {
@@ -50,6 +58,9 @@ fn judge(doc: &Doc) {
 }
 
 /// A request in the REST form: path, query and `Authorization`, one per line.
+///
+/// # Panics
+/// When it becomes no message.
 pub fn rest_form(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let mut lines = text.splitn(3, '\n');

@@ -67,6 +67,7 @@ impl Shim {
             user: call.user.clone(),
             component,
             last_id,
+            start: None,
             want: want(call.params)?,
             max_events: limits::MAX_GROUP_EVENTS,
             max_bytes: call.room.bytes.min(limits::MAX_GROUP_BYTES),
@@ -125,7 +126,7 @@ impl Shim {
         metrics::counter!(telemetry::FUTOIN_BLOCKED).increment(1);
         tracing::error!(consumer = %key, event = %id, reason, "consumer is blocked");
         if !key.component.is_live() {
-            self.stream.note_problem(key, problem.clone());
+            self.stream.note_problem(key, Some(problem.clone()));
         }
         problem
     }

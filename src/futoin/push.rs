@@ -126,14 +126,13 @@ impl Push {
         }
         tracing::debug!(?end, consumer = %key, "push ended");
         let (pause, code, reason) = match end {
-            End::NoAnswer(NoAnswer::Closed) => return,
+            // A socket is closed when its last requests are answered.
+            End::NoAnswer(NoAnswer::Closed) | End::Stream(Error::Draining) => return,
             End::NoAnswer(NoAnswer::Late) => (Duration::ZERO, 1008, "no answer in time"),
             End::Stream(Error::TakenOver { .. } | Error::StaleEpoch { .. }) => {
                 shim.turns.note_loss(&key);
                 (Duration::ZERO, 1008, "another receiver took over")
             }
-            // The socket is closed when its last requests are answered.
-            End::Stream(Error::Draining) => return,
             End::Stream(Error::Database { .. }) => (
                 shim.options.refusal_delay,
                 1011,

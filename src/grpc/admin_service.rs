@@ -28,7 +28,7 @@ impl AdminService for Front {
             frontier_id: status.frontier.get(),
             head_id: status.bounds.head.get(),
             oldest_id: status.bounds.oldest.map_or(0, EventId::get),
-            archived_id: 0,
+            archived_id: status.archived.get(),
             blockers: status.blockers.into_iter().map(blocker).collect(),
             slowest_consumer: status.slowest.as_ref().map(consumer),
             open_streams: i32::try_from(status.open_streams).unwrap_or(i32::MAX),

@@ -9,6 +9,7 @@ use super::{
     wire::PollEventsResponse,
 };
 use crate::{
+    error::Error,
     limits,
     proto::{PollEventsRequest, RegisterConsumerRequest, RegisterConsumerResponse},
     stream::Poll,
@@ -42,10 +43,17 @@ impl PollService for Front {
             .last_id
             .map(|raw| fields::boundary("last_id", raw))
             .transpose()?;
+        let component = fields::component(&request.component)?;
+        let start = fields::start("start", request.start)?;
+        if start.is_some() && (last_id.is_some() || !component.is_live()) {
+            let rule = "is for LIVE without a last_id; SeekConsumer moves a position";
+            return Err(Error::invalid("start", rule).into());
+        }
         let poll = Poll {
             user,
-            component: fields::component(&request.component)?,
+            component,
             last_id,
+            start,
             want: fields::want(request.want)?,
             max_events: fields::bound(
                 "max_events",

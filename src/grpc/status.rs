@@ -41,7 +41,7 @@ pub(super) fn with_metadata(error: &Error, mut metadata: HashMap<String, String>
             metadata.insert("effect".into(), "none".into());
             details.set_retry_info(Some(RETRY_SOON));
         }
-        Error::Draining => {
+        Error::Draining | Error::Archive => {
             metadata.insert("effect".into(), "none".into());
             details.set_retry_info(Some(RETRY_LATER));
         }
@@ -86,6 +86,7 @@ fn code_and_reason(error: &Error) -> (Code, &'static str) {
         Error::RequestIdReused => (Code::AlreadyExists, "REQUEST_ID_REUSED"),
         Error::BeyondHead { .. } => (Code::OutOfRange, "BEYOND_HEAD"),
         Error::Discarded { .. } => (Code::OutOfRange, "DISCARDED"),
+        Error::Archive => (Code::Unavailable, "ARCHIVE_UNAVAILABLE"),
         Error::NotSettled { .. } => (Code::Unavailable, "NOT_SETTLED"),
         Error::Overloaded { .. } => (Code::ResourceExhausted, "OVERLOADED"),
         Error::Draining => (Code::Unavailable, "DRAINING"),

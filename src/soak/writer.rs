@@ -211,7 +211,14 @@ impl<'a> Writer<'a> {
         let Some(kill) = self.scene.engine.kill(session) else {
             return Ok(());
         };
-        self.scene.engine.session().await?.run(&kill).await
+        let mut other = self.scene.engine.session().await?;
+        let killed = other.run(&kill).await;
+        let is_open = self.scene.engine.is_open(session);
+        if killed.is_err() && other.texts(&is_open).await?.is_empty() {
+            // It had ended by itself; MySQL calls that an error.
+            return Ok(());
+        }
+        killed
     }
 
     async fn transaction(

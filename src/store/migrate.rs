@@ -96,3 +96,24 @@ pub(super) const MYSQL: &[Step] = &[
         sql: include_str!("../../migrations/active/mysql/0005_upkeep.sql"),
     },
 ];
+
+/// The warehouse's steps for SQLite.
+pub(super) const HISTORY_SQLITE: &[Step] = &[Step {
+    version: 1,
+    name: "history_tables",
+    sql: include_str!("../../migrations/history/sqlite/0001_history_tables.sql"),
+}];
+
+/// The warehouse's steps for PostgreSQL.
+pub(super) const HISTORY_POSTGRES: &[Step] = &[Step {
+    version: 1,
+    name: "history_tables",
+    sql: include_str!("../../migrations/history/postgres/0001_history_tables.sql"),
+}];
+
+/// The warehouse's steps for MySQL and MariaDB.
+pub(super) const HISTORY_MYSQL: &[Step] = &[Step {
+    version: 1,
+    name: "history_tables",
+    sql: include_str!("../../migrations/history/mysql/0001_history_tables.sql"),
+}];

@@ -7,6 +7,7 @@
 //! (positions, epochs, sessions) is decided in the SQL, never in memory.
 
 mod discarded;
+pub mod history;
 mod migrate;
 pub mod mysql;
 pub mod postgres;
@@ -44,9 +45,9 @@ pub trait Store: Send + Sync + 'static {
     /// Reads wanted events of `span` in id order, from one snapshot.
     async fn page(&self, span: &Span<'_>) -> Result<Page, Error>;
 
-    /// The lowest kept id whose `ts` is at or after `time`. Looks at every
-    /// kept event below it, in id order: `ts` has no index.
-    async fn first_at(&self, time: Moment) -> Result<Option<EventId>, Error>;
+    /// The lowest kept id above `above` whose `ts` is at or after `time`. Looks
+    /// at every kept event between them, in id order: `ts` has no index.
+    async fn first_at(&self, time: Moment, above: EventId) -> Result<Option<EventId>, Error>;
 
     /// Ids at the ends of the active table.
     async fn bounds(&self) -> Result<Bounds, Error>;
@@ -73,6 +74,16 @@ pub trait Store: Send + Sync + 'static {
     /// Puts a consumer at a position under a new epoch and lifts a stop; `None`
     /// if it is not registered. [`Error::Discarded`] as in [`Self::register`].
     async fn seek(&self, key: &ConsumerKey, to: EventId) -> Result<Option<Consumer>, Error>;
+
+    /// As [`Self::seek`], where everything above `to` up to `archived_to` can be
+    /// read in the warehouse. Remembers that it may have been discarded, which
+    /// can no longer be concluded from the positions.
+    async fn seek_archived(
+        &self,
+        key: &ConsumerKey,
+        to: EventId,
+        archived_to: EventId,
+    ) -> Result<Option<Consumer>, Error>;
 
     /// Moves positions forward and saves the frontier, in one transaction; the
     /// outcomes are in the order of `moves`.
@@ -477,7 +488,7 @@ impl Error {
 }
 
 /// Settings that every engine has.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Options {
     /// Table names.
     pub names: Names,

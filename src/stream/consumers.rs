@@ -47,6 +47,8 @@ pub struct Status {
     pub frontier: EventId,
     /// Ends of the active table.
     pub bounds: Bounds,
+    /// Everything up to it is in the archive.
+    pub archived: EventId,
     /// Open transactions that keep the frontier below the head.
     pub blockers: Vec<Blocker>,
     /// The lowest id that the frontier waits for, and for how long this replica
@@ -69,6 +71,10 @@ pub struct Status {
     /// This replica.
     pub replica: Uuid,
 }
+
+/// Whose position tells what is archived, as in the original: the service's own
+/// archiver, or one that is a process of its own.
+const ARCHIVER: &str = "ARCHIVER";
 
 /// Set for each consumer.
 const CONSUMER_GAUGES: [&str; 3] = [
@@ -117,13 +123,22 @@ impl EventStream {
             return Err(Error::LiveNotAllowed);
         }
         engine.tailer.prove().await?;
-        let start = start.unwrap_or(StartAt::After(EventId::START));
         let key = ConsumerKey { user, component };
         let (consumer, created) = loop {
-            let place = engine.resolve(start).await?;
-            let registered = engine.store.register(&key, place).await;
-            if let Some(registered) = engine.unless_passed(registered).await? {
-                break registered;
+            let (place, kept_after) = match start {
+                Some(start) => engine.resolve_position(start).await?,
+                None => engine.oldest().await.map(|oldest| (oldest, oldest))?,
+            };
+            let registered = engine.store.register(&key, kept_after).await;
+            let Some((consumer, created)) = engine.unless_passed(registered).await? else {
+                continue;
+            };
+            if !created || place == kept_after {
+                break (consumer, created);
+            }
+            let sought = engine.put(&key, place, kept_after).await?;
+            if let Some(Some(consumer)) = sought {
+                break (consumer, created);
             }
         };
         Ok((self.state(consumer), created))
@@ -169,9 +184,8 @@ impl EventStream {
         let key = ConsumerKey { user, component };
         let before = engine.registered(&key).await?;
         let sought = loop {
-            let place = engine.resolve(to).await?;
-            let sought = engine.store.seek(&key, place).await;
-            if let Some(sought) = engine.unless_passed(sought).await? {
+            let (place, kept_after) = engine.resolve_position(to).await?;
+            if let Some(sought) = engine.put(&key, place, kept_after).await? {
                 break sought;
             }
         };
@@ -215,12 +229,6 @@ impl EventStream {
             .collect())
     }
 
-    /// Notes why a front cannot go on delivering to a consumer, for its state,
-    /// until something is delivered to it, it is sought or unregistered.
-    pub fn note_problem(&self, key: &ConsumerKey, problem: String) {
-        self.engine.sessions.note_problem(key, problem);
-    }
-
     /// The stream at a glance.
     ///
     /// # Errors
@@ -238,6 +246,9 @@ impl EventStream {
         let slowest = consumers.iter().min_by_key(|state| state.holds_from());
         let leases = engine.store.leases().await;
         let leases = leases.map_err(|error| engine.tailer.failed(error))?;
+        let is_one = |state: &&ConsumerState| state.consumer.key.component.as_str() == ARCHIVER;
+        let archived = consumers.iter().filter(is_one);
+        let archived = archived.map(|state| state.consumer.position).max();
         let stopped = consumers.iter().filter(|state| state.problem.is_some());
         let stopped: Vec<_> = stopped.cloned().collect();
         Ok(Status {
@@ -246,6 +257,7 @@ impl EventStream {
             problem: self.problem(bounds.head, !stopped.is_empty()).await?,
             held: engine.tailer.held(),
             stopped,
+            archived: archived.unwrap_or(EventId::START),
             bounds,
             blockers,
             leases,

@@ -12,6 +12,7 @@ mod consumers;
 mod dead;
 mod delivery;
 mod frontier;
+mod history;
 mod hub;
 mod poll;
 mod positions;
@@ -24,6 +25,7 @@ mod skips;
 mod stall;
 mod subscription;
 mod tailer;
+mod tailer_handle;
 mod upkeep;
 mod window;
 mod writer;
@@ -44,12 +46,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::{
-    consumers::Shown,
-    positions::Positions,
-    sentinel::Sentinel,
-    sessions::Sessions,
-    tailer::{TailerHandle, TailerTiming},
-    writer::Writer,
+    consumers::Shown, positions::Positions, sentinel::Sentinel, sessions::Sessions,
+    tailer::TailerTiming, tailer_handle::TailerHandle, writer::Writer,
 };
 pub use self::{
     consumers::{ConsumerState, Status},
@@ -62,14 +60,15 @@ pub use self::{
     sessions::SessionTiming,
     skips::Skipped,
     subscription::Subscription,
-    tailer::{DatabaseState, PollIntervals, jittered},
+    tailer::{PollIntervals, jittered},
+    tailer_handle::DatabaseState,
 };
 use crate::{
     error::Error,
     event::{ConsumerKey, EventId, NewEvent, StartAt, User},
     lifecycle::Tasks,
     limits,
-    store::{self, Append, Consumer, IdRuns, Store},
+    store::{self, Append, Consumer, IdRuns, Store, history::Warehouse},
     telemetry,
 };
 
@@ -105,6 +104,8 @@ pub struct EventStream {
 /// What the parts of the stream share.
 struct Engine {
     store: Arc<dyn Store>,
+    /// What was discarded can be read there.
+    history: Option<Arc<dyn Warehouse>>,
     hub: Arc<Hub>,
     tailer: Arc<TailerHandle>,
     writer: Writer,
@@ -129,13 +130,15 @@ impl std::fmt::Debug for Engine {
 }
 
 impl EventStream {
-    /// Starts the stream's tasks. `draining` ends subscriptions and long polls,
+    /// Starts the stream's tasks. Events that were discarded are read from
+    /// `history`, which need not work yet. `draining` ends subscriptions and long polls,
     /// before the tasks themselves are stopped.
     ///
     /// # Errors
     /// When the database cannot be read.
     pub async fn start(
         store: Arc<dyn Store>,
+        history: Option<Arc<dyn Warehouse>>,
         settings: Settings,
         tasks: &Tasks,
         draining: CancellationToken,
@@ -179,6 +182,7 @@ impl EventStream {
         );
         let engine = Engine {
             store,
+            history,
             hub,
             tailer,
             writer,
@@ -303,22 +307,41 @@ impl Engine {
     async fn resolve(&self, start: StartAt) -> Result<EventId, Error> {
         match start {
             StartAt::Now => Ok(self.hub.tip().frontier),
-            StartAt::After(EventId::START) => self.oldest().await,
+            StartAt::After(EventId::START) => self.oldest_of_all().await,
             StartAt::After(id) => {
                 self.ensure_settled(id).await?;
                 let oldest = self.oldest().await?;
                 if id < oldest {
-                    return Err(Error::Discarded { after: id, oldest });
+                    self.recorded_through(id, oldest).await?;
                 }
                 Ok(id)
             }
-            StartAt::Time(time) => {
-                let first = self.store.first_at(time).await;
-                let first = first.map_err(|error| self.tailer.failed(error))?;
-                let frontier = self.hub.tip().frontier;
-                Ok(first.map_or(frontier, |first| first.previous().min(frontier)))
-            }
+            StartAt::Time(time) => self.before_time(time).await,
         }
+    }
+
+    /// The same for a consumer's position; and how far what follows it can only
+    /// be read in the warehouse.
+    async fn resolve_position(&self, start: StartAt) -> Result<(EventId, EventId), Error> {
+        let position = self.resolve(start).await?;
+        let oldest = self.oldest().await?;
+        Ok((position, oldest.max(position)))
+    }
+
+    /// Puts a consumer at a place that [`Self::resolve_position`] found; `None`
+    /// if the discarder has passed it meanwhile.
+    async fn put(
+        &self,
+        key: &ConsumerKey,
+        place: EventId,
+        kept_after: EventId,
+    ) -> Result<Option<Option<Consumer>>, Error> {
+        let sought = if place < kept_after {
+            self.store.seek_archived(key, place, kept_after).await
+        } else {
+            self.store.seek(key, place).await
+        };
+        self.unless_passed(sought).await
     }
 
     /// What came of putting a consumer at a place; `None` if the discarder has
@@ -332,7 +355,7 @@ impl Engine {
         }
     }
 
-    /// Every event above this id is still there.
+    /// Every event above this id is still in the active table.
     async fn oldest(&self) -> Result<EventId, Error> {
         let bounds = self
             .store

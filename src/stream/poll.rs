@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    event::{Component, ConsumerKey, EventId, User, Want},
+    event::{Component, ConsumerKey, EventId, StartAt, User, Want},
     store::{Advance, Consumer},
     telemetry,
 };
@@ -25,6 +25,9 @@ pub struct Poll {
     pub component: Component,
     /// Last id the caller has processed: moves the position there.
     pub last_id: Option<EventId>,
+    /// `LIVE` without a `last_id`: where to start; `None`: with the oldest
+    /// event of the active table.
+    pub start: Option<StartAt>,
     /// Types of interest.
     pub want: Want,
     /// Events at most.
@@ -64,9 +67,11 @@ impl EventStream {
         let engine = &self.engine;
         engine.tailer.prove().await?;
         if poll.component.is_live() {
-            let after = match poll.last_id {
-                None | Some(EventId::START) => engine.oldest().await?,
-                Some(id) => {
+            let after = match (poll.last_id, poll.start) {
+                (None, None) => engine.oldest().await?,
+                (None, Some(start)) => engine.resolve(start).await?,
+                (Some(EventId::START), _) => engine.oldest_of_all().await?,
+                (Some(id), _) => {
                     engine.ensure_settled(id).await?;
                     id
                 }

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use super::{
     batch::{Batcher, Bounds, Lane},
     hub::Hub,
-    tailer::TailerHandle,
+    tailer_handle::TailerHandle,
 };
 use crate::{
     error::Error,

@@ -1,6 +1,6 @@
 //! Reading from a cursor on: from the hub if the cursor is inside its ring,
-//! else from the store, never beyond the frontier. The one code path of
-//! polling and push.
+//! else from the store, or from the warehouse what the store has no more; never
+//! beyond the frontier. The one code path of polling and push.
 
 use std::sync::Arc;
 
@@ -23,6 +23,8 @@ pub(super) struct Reader {
     cursor: EventId,
     want: Want,
     generation: u64,
+    /// Up to here the active table had nothing when it was last looked at.
+    discarded_to: EventId,
 }
 
 /// What one read found.
@@ -49,6 +51,7 @@ impl Reader {
             cursor,
             want,
             generation,
+            discarded_to: EventId::START,
         }
     }
 
@@ -81,7 +84,7 @@ impl Reader {
         }
     }
 
-    /// Reads from the hub, or one bounded page from the store.
+    /// Reads from the hub, or one bounded page from the store or the warehouse.
     pub(super) async fn read(&mut self, room: Room) -> Result<Found, Error> {
         match self.follow(room)? {
             Found::Behind { .. } if self.is_caught_up() => Ok(Found::CaughtUp),
@@ -93,7 +96,8 @@ impl Reader {
         }
     }
 
-    async fn page(&self, room: Room) -> Result<Arc<Segment>, Error> {
+    async fn page(&mut self, room: Room) -> Result<Arc<Segment>, Error> {
+        let after = self.cursor;
         let span = Span {
             after: self.cursor,
             through: self.engine.hub.tip().frontier,
@@ -101,19 +105,16 @@ impl Reader {
             max_events: room.events.min(limits::PAGE_EVENTS),
             max_bytes: room.bytes,
         };
-        let page = self.engine.store.page(&span).await;
-        let page = page.map_err(|error| self.engine.tailer.failed(error))?;
-        if page.discarded_to > self.cursor {
-            return Err(Error::Discarded {
-                after: self.cursor,
-                oldest: page.discarded_to,
-            });
+        if self.discarded_to <= after {
+            let page = self.engine.store.page(&span).await;
+            let page = page.map_err(|error| self.engine.tailer.failed(error))?;
+            if page.discarded_to <= after {
+                return Ok(Arc::new(Segment::new(after, page.through, page.events)));
+            }
+            self.discarded_to = page.discarded_to;
         }
-        Ok(Arc::new(Segment::new(
-            self.cursor,
-            page.through,
-            page.events,
-        )))
+        let page = self.engine.archived_page(&span, self.discarded_to).await?;
+        Ok(Arc::new(Segment::new(after, page.through, page.events)))
     }
 
     fn select(&mut self, segments: &[Arc<Segment>], room: Room) -> Result<Found, Error> {

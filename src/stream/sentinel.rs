@@ -24,7 +24,7 @@ use super::{
     dead::{Cause, DeadIds, missing},
     hub::Hub,
     sessions::Sessions,
-    tailer::TailerHandle,
+    tailer_handle::TailerHandle,
 };
 use crate::{
     error::Error,

@@ -22,7 +22,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::tailer::TailerHandle;
+use super::tailer_handle::TailerHandle;
 use crate::{
     error::Error,
     event::{ConsumerKey, EventId},
@@ -263,6 +263,11 @@ impl Sessions {
         if registry.problems.len() < REMEMBERED {
             registry.problems.insert(key.clone(), problem);
         }
+    }
+
+    /// Forgets a problem that has passed.
+    pub(super) fn lift_problem(&self, key: &ConsumerKey) {
+        self.registry().problems.remove(key);
     }
 
     /// Forgets the problem of a consumer that was sought or unregistered.

@@ -21,7 +21,7 @@ use super::{
     hub::Tip,
     reader::{Found, Reader},
     segment::{Room, Selection, Slice},
-    tailer::Listening,
+    tailer_handle::Listening,
     window::Window,
 };
 use crate::{error::Error, event::EventId, telemetry};
@@ -117,6 +117,12 @@ impl Subscription {
             _listening: listening,
             _permit: permit,
         }
+    }
+
+    /// Whether everything that is settled was read.
+    #[must_use]
+    pub fn is_caught_up(&self) -> bool {
+        self.reader.is_caught_up()
     }
 
     /// The next message; `None` after the end. An error is the end.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     batch::{Batcher, Bounds, Lane},
-    tailer::TailerHandle,
+    tailer_handle::TailerHandle,
 };
 use crate::{
     error::Error,

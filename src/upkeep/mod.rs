@@ -5,6 +5,7 @@
 //! what failed, and stops at the end of a tick. A chore that is switched off
 //! has no driver, and so costs no query.
 
+mod archiver;
 mod discarder;
 mod expiry;
 mod lease;
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::lease::Keeper;
 pub use self::{
+    archiver::{Archiver, BatchLimits as ArchiveLimits},
     discarder::{Discarder, Discarding},
     expiry::{Expirer, ExpiryRule},
 };

@@ -56,7 +56,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "config",
         &["futoin", "limits", "listen", "store", "telemetry", "upkeep"],
     ),
-    ("cli", &["limits", "proto"]),
+    ("cli", &["config", "event", "limits", "proto", "store"]),
     (
         "app",
         &[

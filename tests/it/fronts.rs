@@ -1,24 +1,28 @@
 //! What FTN18 promises, through both fronts: one body of test code each.
 
 mod front;
+mod mixed;
 
-use self::front::{Front, Futoin, Grpc, Mixed, Refusal};
+use self::{
+    front::{Front, Futoin, Grpc, Refusal},
+    mixed::Mixed,
+};
 
 /// Stamps a scenario once per front.
 macro_rules! through_both {
     ($($scenario:ident),* $(,)?) => {
-        mod grpc {
+        mod over_grpc {
             $(#[tokio::test] async fn $scenario() {
                 super::$scenario(super::Grpc::start().await).await;
             })*
         }
-        mod futoin {
+        mod over_futoin {
             $(#[tokio::test] async fn $scenario() {
                 super::$scenario(super::Futoin::start().await).await;
             })*
         }
         /// Each call through another front than the one before.
-        mod mixed {
+        mod in_turns {
             $(#[tokio::test] async fn $scenario() {
                 super::$scenario(super::Mixed::start().await).await;
             })*

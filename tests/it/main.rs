@@ -10,6 +10,7 @@
 
 mod admin;
 mod architecture;
+mod archive;
 mod calls;
 mod cli;
 mod crash;

@@ -14,9 +14,8 @@ mod stage;
 mod text;
 mod window;
 
-pub use cluster::{Cluster, Database, LockMode, Offer};
+pub use cluster::{Cluster, Database, LockMode, Offer, insert, run};
 
-use cluster::{insert, run};
 use sqlx::Row as _;
 
 const QUEUE: &str =

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Discards soon and all the time, under a short lease.
-fn discarding(builder: Builder) -> Builder {
+pub fn discarding(builder: Builder) -> Builder {
     [
         "--discard-enabled",
         "--discard-poll-period=1s",
@@ -27,10 +27,15 @@ fn discarding(builder: Builder) -> Builder {
 
 /// Who discards, as soon as somebody else than `not` does.
 async fn holder_but(clients: &Clients, not: &str) -> Lease {
+    doer_but(clients, "discard", not).await
+}
+
+/// The same of any task.
+pub async fn doer_but(clients: &Clients, task: &str, not: &str) -> Lease {
     eventually(async || {
         let mut clients = clients.clone();
         let leases = status(&mut clients).await.leases;
-        let lease = leases.into_iter().find(|lease| lease.task == "discard");
+        let lease = leases.into_iter().find(|lease| lease.task == task);
         lease
             .filter(|lease| lease.replica_id != not)
             .ok_or("nobody")
@@ -39,7 +44,7 @@ async fn holder_but(clients: &Clients, not: &str) -> Lease {
 }
 
 /// Waits until events are gone up to `id`.
-async fn discarded_to(clients: &Clients, id: i64) {
+pub async fn discarded_to(clients: &Clients, id: i64) {
     eventually(async || {
         let mut clients = clients.clone();
         let found = status(&mut clients).await.discarded_to_id;

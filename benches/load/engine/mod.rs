@@ -89,4 +89,7 @@ pub(crate) trait Session: Send {
 
     /// Reads all events row by row, as a plain reader would; their number.
     async fn select_all(&mut self) -> anyhow::Result<u64>;
+
+    /// Copies all events into a table of the same form, as one statement.
+    async fn copy_all(&mut self) -> anyhow::Result<()>;
 }

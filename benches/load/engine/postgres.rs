@@ -277,4 +277,16 @@ impl Session for PgConnection {
         ensure!(bytes > 0, "the events have data");
         Ok(count)
     }
+
+    async fn copy_all(&mut self) -> anyhow::Result<()> {
+        const COPY: [&str; 2] = [
+            "CREATE TABLE evt_copy (LIKE evt_queue INCLUDING INDEXES)",
+            "INSERT INTO evt_copy (id, type, data, ts)
+                SELECT id, type, data, ts FROM evt_queue ORDER BY id",
+        ];
+        for statement in COPY {
+            sqlx::raw_sql(statement).execute(&mut *self).await?;
+        }
+        Ok(())
+    }
 }

@@ -6,7 +6,13 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::add::call_for;
-use crate::{Plan, engine::Database, report::Sheet, server::Server};
+use crate::{
+    Plan,
+    engine::Database,
+    measure::{number, rate},
+    report::Sheet,
+    server::Server,
+};
 
 const CALLERS: usize = 16;
 
@@ -29,8 +35,19 @@ pub(crate) async fn run(plan: &Plan) -> anyhow::Result<Sheet> {
         let (before, begun) = (server.metric(DISCARDED).await?, Instant::now());
         measure(plan, &mut sheet, &server, "while it deletes").await?;
         let gone = server.metric(DISCARDED).await? - before;
-        let rate = gone / begun.elapsed().as_secs_f64();
-        sheet.record("deleted meanwhile", "events/s", rate);
+        let meanwhile = gone / begun.elapsed().as_secs_f64();
+        sheet.record("deleted meanwhile", "events/s", meanwhile);
+        let left = server.session().await?.select_all().await?;
+        sheet.record("  rows that are left", "rows", number(left));
+        drop(server);
+        let server = Server::start_with(plan, filled(plan, rows).await?, &DISCARDING).await?;
+        // The last one stays.
+        let took = server.until(DISCARDED, number(rows - 1)).await?;
+        sheet.record(
+            "deleted while nobody adds",
+            "events/s",
+            rate(rows - 1, took),
+        );
     }
     sheet.at_most_times("p99, while it deletes", "p99, without it", NOTICEABLE);
     sheet.note(format!(
@@ -40,10 +57,10 @@ pub(crate) async fn run(plan: &Plan) -> anyhow::Result<Sheet> {
 }
 
 /// A database whose one consumer has everything.
-async fn filled(plan: &Plan, rows: i64) -> anyhow::Result<Arc<dyn Database>> {
+async fn filled(plan: &Plan, rows: u64) -> anyhow::Result<Arc<dyn Database>> {
     let database = plan.engine.database().await?;
     let mut session = database.session().await?;
-    session.fill(rows).await?;
+    session.fill(rows.try_into()?).await?;
     session.fill_consumers(1).await?;
     Ok(database)
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod add;
 pub(crate) mod add_batch;
+pub(crate) mod archive;
 pub(crate) mod discard;
 pub(crate) mod drain;
 pub(crate) mod fanout;

@@ -203,7 +203,7 @@ async fn run(
 }
 
 #[tokio::test]
-async fn each_group_is_acknowledged_with_its_epoch() {
+async fn groups_are_acknowledged_with_the_epoch_of_their_session() {
     let script = Script::new([vec![started(7, 0), group(0, &[1, 2]), group(1, &[3])]]);
     let (result, shown) = run(&script, consumer(None), Some(3)).await;
     result.unwrap();

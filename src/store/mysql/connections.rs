@@ -25,7 +25,7 @@ use crate::store::{Effect, Error};
 
 /// The pools, replaced as one by a reconnect.
 #[derive(Debug)]
-pub(super) struct Connections {
+pub(in crate::store) struct Connections {
     options: Arc<MysqlOptions>,
     current: RwLock<Live>,
 }
@@ -50,7 +50,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 const PREPARED_STATEMENTS: usize = 256;
 
 impl Connections {
-    pub(super) async fn open(options: Arc<MysqlOptions>) -> Result<Self, Error> {
+    pub(in crate::store) async fn open(options: Arc<MysqlOptions>) -> Result<Self, Error> {
         let live = Live::open(&options).await?;
         Ok(Self {
             options,
@@ -59,7 +59,7 @@ impl Connections {
     }
 
     /// Makes new connections to whatever server answers now.
-    pub(super) async fn reopen(&self) -> Result<(), Error> {
+    pub(in crate::store) async fn reopen(&self) -> Result<(), Error> {
         let fresh = Live::open(&self.options).await?;
         let identity = fresh.server.identity();
         let stale = {
@@ -79,34 +79,37 @@ impl Connections {
         Ok(())
     }
 
-    pub(super) async fn close(&self) {
+    pub(in crate::store) async fn close(&self) {
         self.live().close().await;
     }
 
-    pub(super) async fn begin(&self) -> Result<WriteTx, Error> {
+    pub(in crate::store) async fn begin(&self) -> Result<WriteTx, Error> {
         let tx = self.live().write.begin().await;
         Ok(WriteTx(tx.map_err(|error| unavailable(&error))?))
     }
 
     /// A connection for one statement that writes.
-    pub(super) async fn write(&self) -> Result<PoolConnection<MySql>, Error> {
+    pub(in crate::store) async fn write(&self) -> Result<PoolConnection<MySql>, Error> {
         let connection = self.live().write.acquire().await;
         connection.map_err(|error| unavailable(&error))
     }
 
     /// A connection for reading.
-    pub(super) async fn read(&self) -> Result<PoolConnection<MySql>, Error> {
+    pub(in crate::store) async fn read(&self) -> Result<PoolConnection<MySql>, Error> {
         let connection = self.live().read.acquire().await;
         connection.map_err(|error| unavailable(&error))
     }
 
     /// A connection outside the pools, to the same server as theirs.
-    pub(super) async fn apart(&self, isolation: Isolation) -> Result<MySqlConnection, Error> {
+    pub(in crate::store) async fn apart(
+        &self,
+        isolation: Isolation,
+    ) -> Result<MySqlConnection, Error> {
         self.beside(isolation, self.options.statement_timeout).await
     }
 
     /// As [`Self::apart`], for statements that may take any time.
-    pub(super) async fn unhurried(&self) -> Result<MySqlConnection, Error> {
+    pub(in crate::store) async fn unhurried(&self) -> Result<MySqlConnection, Error> {
         self.beside(Isolation::ReadCommitted, Duration::ZERO).await
     }
 
@@ -126,7 +129,7 @@ impl Connections {
     }
 
     /// What the server said of itself when it was connected to.
-    pub(super) fn server(&self) -> Arc<Server> {
+    pub(in crate::store) fn server(&self) -> Arc<Server> {
         self.live().server
     }
 
@@ -216,16 +219,18 @@ async fn state(connection: &mut MySqlConnection, session: String) -> Result<(), 
 }
 
 /// A write transaction; rolled back when dropped.
-pub(super) struct WriteTx(Transaction<'static, MySql>);
+pub(in crate::store) struct WriteTx(Transaction<'static, MySql>);
 
 impl WriteTx {
-    pub(super) async fn savepoint(&mut self) -> Result<Transaction<'_, MySql>, sqlx::Error> {
+    pub(in crate::store) async fn savepoint(
+        &mut self,
+    ) -> Result<Transaction<'_, MySql>, sqlx::Error> {
         use sqlx::Acquire as _;
         self.0.begin().await
     }
 
     /// Durable when it returns.
-    pub(super) async fn commit(self) -> Result<(), sqlx::Error> {
+    pub(in crate::store) async fn commit(self) -> Result<(), sqlx::Error> {
         self.0.commit().await
     }
 }

@@ -268,6 +268,23 @@ impl MysqlStore {
         Ok(gone.map(EventId::stored))
     }
 
+    /// Remembers that every id up to `to` may have been discarded.
+    async fn note_discarded(
+        &self,
+        tx: &mut MySqlConnection,
+        to: EventId,
+    ) -> Result<(), sqlx::Error> {
+        const NOTE: &str = "UPDATE evt_stream SET discarded_to = ?
+            WHERE stream = ? AND discarded_to < ?";
+        sqlx::query(NOTE)
+            .bind(to.get())
+            .bind(self.stream())
+            .bind(to.get())
+            .execute(tx)
+            .await?;
+        Ok(())
+    }
+
     pub(super) async fn remove_consumer(&self, key: &ConsumerKey) -> Result<bool, Error> {
         const REMOVE: &str = "DELETE FROM evt_consumers WHERE ident = ?";
         self.transaction(|mut tx| async move {
@@ -300,6 +317,7 @@ impl MysqlStore {
         &self,
         key: &ConsumerKey,
         to: EventId,
+        archived_to: EventId,
     ) -> Result<Option<Consumer>, Error> {
         const SEEK: &str = "UPDATE evt_consumers
             SET last_evt_id = ?, epoch = ?, last_time = UTC_TIMESTAMP() WHERE ident = ?";
@@ -308,9 +326,11 @@ impl MysqlStore {
                 return Ok((tx, Ok(None)));
             }
             let epoch = self.next_epoch(&mut tx).await?;
-            if let Some(gone) = self.discarded_above(&mut tx, to).await? {
+            let kept_after = to.max(archived_to);
+            if let Some(gone) = self.discarded_above(&mut tx, kept_after).await? {
                 return Ok((tx, Err(gone)));
             }
+            self.note_discarded(&mut tx, archived_to).await?;
             sqlx::query(self.sql(SEEK))
                 .bind(to.get())
                 .bind(epoch)

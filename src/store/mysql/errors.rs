@@ -9,7 +9,7 @@ use sqlx::mysql::MySqlDatabaseError;
 use crate::store::{Effect, Error};
 
 /// The server's number of an error; `None` if it did not come from there.
-pub(super) fn number(error: &sqlx::Error) -> Option<u16> {
+pub(in crate::store) fn number(error: &sqlx::Error) -> Option<u16> {
     let error = error.as_database_error()?;
     let error = error.try_downcast_ref::<MySqlDatabaseError>()?;
     Some(error.number())
@@ -41,17 +41,17 @@ fn meaning(number: u16) -> Meaning {
 }
 
 /// Whether InnoDB has rolled the transaction back to let another one go on.
-pub(super) fn is_deadlock(error: &sqlx::Error) -> bool {
+pub(in crate::store) fn is_deadlock(error: &sqlx::Error) -> bool {
     number(error) == Some(1213)
 }
 
 /// Whether a unique key has the value already.
-pub(super) fn is_duplicate(error: &sqlx::Error) -> bool {
+pub(in crate::store) fn is_duplicate(error: &sqlx::Error) -> bool {
     number(error) == Some(1062)
 }
 
 /// Whether the database refuses the values themselves.
-pub(super) fn is_data_error(error: &sqlx::Error) -> bool {
+pub(in crate::store) fn is_data_error(error: &sqlx::Error) -> bool {
     // The queue's own key: its counter is behind the table.
     let own_key = is_duplicate(error) && error.to_string().contains("PRIMARY'");
     number(error).is_some_and(refuses_data) && !own_key
@@ -74,14 +74,14 @@ fn refuses_data(number: u16) -> bool {
 }
 
 /// A failure before anything was committed.
-pub(super) fn unavailable(error: &sqlx::Error) -> Error {
+pub(in crate::store) fn unavailable(error: &sqlx::Error) -> Error {
     classify(error, number(error), Effect::None)
 }
 
 /// A failure of COMMIT, or of a statement that is its own transaction. An error
 /// that the server answers with is certain, unless it ends the connection or
 /// interrupted the commit.
-pub(super) fn commit_failed(error: &sqlx::Error) -> Error {
+pub(in crate::store) fn commit_failed(error: &sqlx::Error) -> Error {
     let number = number(error);
     classify(error, number, effect_of_commit(error, number))
 }

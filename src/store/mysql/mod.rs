@@ -9,17 +9,17 @@
 
 mod barriers;
 mod blockers;
-mod connections;
+pub(super) mod connections;
 mod consumers;
 mod contract;
-mod errors;
+pub(super) mod errors;
 mod galera;
 mod grants;
 mod late;
 mod prober;
-mod queue;
+pub(super) mod queue;
 mod schema;
-mod server;
+pub(super) mod server;
 mod sessions;
 mod tail;
 mod upkeep;
@@ -286,8 +286,9 @@ impl Store for MysqlStore {
         self.bounded(Effect::None, self.read_span(span)).await
     }
 
-    async fn first_at(&self, time: Moment) -> Result<Option<EventId>, Error> {
-        self.bounded(Effect::None, self.read_first_at(time)).await
+    async fn first_at(&self, time: Moment, above: EventId) -> Result<Option<EventId>, Error> {
+        self.bounded(Effect::None, self.read_first_at(time, above))
+            .await
     }
 
     async fn bounds(&self) -> Result<Bounds, Error> {
@@ -318,7 +319,16 @@ impl Store for MysqlStore {
     }
 
     async fn seek(&self, key: &ConsumerKey, to: EventId) -> Result<Option<Consumer>, Error> {
-        self.bounded(Effect::Unknown, self.seek_consumer(key, to))
+        self.seek_archived(key, to, EventId::START).await
+    }
+
+    async fn seek_archived(
+        &self,
+        key: &ConsumerKey,
+        to: EventId,
+        archived_to: EventId,
+    ) -> Result<Option<Consumer>, Error> {
+        self.bounded(Effect::Unknown, self.seek_consumer(key, to, archived_to))
             .await
     }
 
@@ -424,7 +434,7 @@ impl Store for MysqlStore {
 
 /// A column as text; `None` if it is NULL or not UTF-8. By place, and whatever
 /// its type is: the servers differ in the names and types of their catalogues.
-fn text(row: &MySqlRow, column: usize) -> Option<String> {
+pub(super) fn text(row: &MySqlRow, column: usize) -> Option<String> {
     let bytes: Option<&[u8]> = row.get_unchecked(column);
     std::str::from_utf8(bytes?).ok().map(Into::into)
 }

@@ -495,13 +495,18 @@ impl MysqlStore {
         Ok(rows.iter().map(event).collect())
     }
 
-    pub(super) async fn read_first_at(&self, time: Moment) -> Result<Option<EventId>, Error> {
+    pub(super) async fn read_first_at(
+        &self,
+        time: Moment,
+        above: EventId,
+    ) -> Result<Option<EventId>, Error> {
         const FIRST: &str = "SELECT CAST(id AS SIGNED) FROM evt_queue
-            WHERE ts >= TIMESTAMPADD(MICROSECOND, ? * 1000, '1970-01-01')
+            WHERE ts >= TIMESTAMPADD(MICROSECOND, ? * 1000, '1970-01-01') AND id > ?
             ORDER BY id LIMIT 1";
         let mut connection = self.connections.read().await?;
         let id: Option<i64> = sqlx::query_scalar(self.sql(FIRST))
             .bind(time.unix_millis())
+            .bind(above.get())
             .fetch_optional(&mut *connection)
             .await
             .map_err(|error| unavailable(&error))?;
@@ -603,14 +608,14 @@ impl MysqlStore {
 }
 
 /// Wanted types as one text; `None` for all. A type of ours has no comma.
-fn type_list(want: &Want) -> Option<String> {
+pub(in crate::store) fn type_list(want: &Want) -> Option<String> {
     let Want::Only(types) = want else { return None };
     let types: Vec<&str> = types.iter().map(EventType::as_str).collect();
     Some(types.join(","))
 }
 
 /// How many of these rows fit: those before which there is still room.
-pub(super) fn fit(sizes: &[(i64, usize)], room: usize) -> usize {
+pub(in crate::store) fn fit(sizes: &[(i64, usize)], room: usize) -> usize {
     let mut used = 0_usize;
     let fits = |(_, size): &&(i64, usize)| {
         let fits = used < room.max(1);
@@ -635,7 +640,7 @@ fn split<'a, 'e>(events: &'a [&'e NewEvent], limit: usize) -> Vec<&'a [&'e NewEv
 }
 
 /// A row with `event_id`, `type`, `data` and `millis`.
-pub(super) fn event(row: &MySqlRow) -> Event {
+pub(in crate::store) fn event(row: &MySqlRow) -> Event {
     let (kind, data) = (text(row, 1), text(row, 2));
     let fault = match (&kind, &data) {
         (None, _) => Some(Fault::TypeNotText),

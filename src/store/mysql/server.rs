@@ -12,11 +12,11 @@ use super::text;
 
 /// Variables by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Server(BTreeMap<String, String>);
+pub(in crate::store) struct Server(BTreeMap<String, String>);
 
 /// Which rows a statement of a session sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Isolation {
+pub(in crate::store) enum Isolation {
     /// What is committed when the statement begins.
     ReadCommitted,
     /// Also what is in open transactions: for evidence alone, never for delivery.
@@ -39,7 +39,9 @@ const IDLE_TRANSACTION_LIMIT: Duration = Duration::from_secs(15);
 const IDLE_POOLED_LIMIT: Duration = Duration::from_mins(3);
 
 impl Server {
-    pub(super) async fn ask(connection: &mut MySqlConnection) -> Result<Self, sqlx::Error> {
+    pub(in crate::store) async fn ask(
+        connection: &mut MySqlConnection,
+    ) -> Result<Self, sqlx::Error> {
         const VARIABLES: &str = "SHOW SESSION VARIABLES WHERE Variable_name IN (
             'version', 'version_comment', 'server_uuid', 'server_id', 'hostname', 'port',
             'socket', 'datadir', 'read_only', 'super_read_only', 'innodb_read_only',
@@ -58,22 +60,22 @@ impl Server {
     }
 
     /// The text of a variable; `None` if the server has none of that name.
-    pub(super) fn text(&self, name: &str) -> Option<&str> {
+    pub(in crate::store) fn text(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
 
     /// The value of a numeric variable.
-    pub(super) fn number(&self, name: &str) -> Option<u64> {
+    pub(in crate::store) fn number(&self, name: &str) -> Option<u64> {
         self.text(name)?.parse().ok()
     }
 
     /// Whether a switch exists and is on.
-    pub(super) fn is_on(&self, name: &str) -> bool {
+    pub(in crate::store) fn is_on(&self, name: &str) -> bool {
         matches!(self.text(name), Some("ON" | "1"))
     }
 
     /// Whether a switch exists and is anything but off.
-    pub(super) fn is_set(&self, name: &str) -> bool {
+    pub(in crate::store) fn is_set(&self, name: &str) -> bool {
         self.text(name)
             .is_some_and(|text| !matches!(text, "OFF" | "0"))
     }
@@ -84,7 +86,7 @@ impl Server {
 
     /// Tells this server from another one that answers at the same place.
     /// MariaDB has no id of its own, so it is where its data is.
-    pub(super) fn identity(&self) -> String {
+    pub(in crate::store) fn identity(&self) -> String {
         if let Some(uuid) = self.text("server_uuid") {
             return uuid.to_owned();
         }
@@ -94,7 +96,7 @@ impl Server {
     }
 
     /// As [`Self::session`], for one that writes and is closed when it rests.
-    pub(super) fn pooled_session(&self, statement_timeout: Duration) -> String {
+    pub(in crate::store) fn pooled_session(&self, statement_timeout: Duration) -> String {
         let session = self.session(Isolation::ReadCommitted, statement_timeout);
         if self.has("idle_transaction_timeout") {
             return session;
@@ -105,7 +107,11 @@ impl Server {
 
     /// Statements that make a session what the SQL relies on, whatever the
     /// server's defaults are.
-    pub(super) fn session(&self, isolation: Isolation, statement_timeout: Duration) -> String {
+    pub(in crate::store) fn session(
+        &self,
+        isolation: Isolation,
+        statement_timeout: Duration,
+    ) -> String {
         let level = match isolation {
             // A snapshot per statement: the frontier's proof rests on it.
             Isolation::ReadCommitted => "READ COMMITTED",
@@ -148,7 +154,7 @@ impl Server {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(in crate::store) mod tests {
     use super::*;
 
     /// As a server answers.

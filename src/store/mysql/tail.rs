@@ -43,7 +43,7 @@ const SAMPLE_PAUSE_FACTOR: u32 = 20;
 const GAP_PAUSE_FACTOR: u32 = 10;
 
 /// But evidence is never older than this.
-const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
 /// How often an idle look makes sure that the ids have not been set back.
 const HEAD_INTERVAL: Duration = Duration::from_millis(250);

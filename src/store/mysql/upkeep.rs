@@ -200,8 +200,6 @@ impl MysqlStore {
                 CAST(COALESCE(? > 0 AND ts > UTC_TIMESTAMP(3) - INTERVAL ? MICROSECOND, 0)
                     AS SIGNED) AS young
             FROM evt_queue WHERE id > ? AND id <= ? ORDER BY id LIMIT ?";
-        // READ COMMITTED and never the last row: nothing above is locked.
-        const DELETE: &str = "DELETE FROM evt_queue WHERE id > ? AND id <= ?";
         const RECORD: &str = "UPDATE evt_stream SET discarded_to = ? WHERE stream = ?";
         if !self.hold_lease(tx, batch.fence).await? {
             return Ok(Discarded::Fenced);
@@ -231,22 +229,47 @@ impl MysqlStore {
         let Some(through) = old.clone().last() else {
             return Ok(Discarded::none(low));
         };
-        let more = old.count() >= batch.rows;
-        let gone = sqlx::query(self.sql(DELETE))
-            .bind(low)
-            .bind(through)
-            .execute(&mut *tx)
-            .await?;
+        let count = old.count();
+        let more = count >= batch.rows;
+        let events = self.delete_rows(tx, low, through, count).await?;
         sqlx::query(RECORD)
             .bind(through)
             .bind(self.stream())
             .execute(tx)
             .await?;
         Ok(Discarded::Gone {
-            events: gone.rows_affected(),
+            events,
             discarded_to: EventId::stored(through),
             more,
         })
+    }
+
+    /// Deletes the `count` rows above `low` up to `through`.
+    ///
+    /// The limit ends both statements before they come to the row above, which
+    /// may be of an open transaction. Who has locked a row is not waited for:
+    /// others wait for the stream's row meanwhile.
+    async fn delete_rows(
+        &self,
+        tx: &mut MySqlConnection,
+        low: i64,
+        through: i64,
+        count: usize,
+    ) -> Result<u64, sqlx::Error> {
+        const LOCK: &str = "SELECT 1 FROM evt_queue WHERE id > ? AND id <= ?
+            ORDER BY id LIMIT ? FOR UPDATE NOWAIT";
+        const DELETE: &str = "DELETE FROM evt_queue WHERE id > ? AND id <= ? ORDER BY id LIMIT ?";
+        let mut gone = 0;
+        for statement in [LOCK, DELETE] {
+            let done = sqlx::query(self.sql(statement))
+                .bind(low)
+                .bind(through)
+                .bind(count as u64)
+                .execute(&mut *tx)
+                .await?;
+            gone = done.rows_affected();
+        }
+        Ok(gone)
     }
 
     pub(super) async fn expire_consumer(&self, expiry: &Expiry<'_>) -> Result<Expired, Error> {

@@ -25,7 +25,7 @@ use crate::store::{Effect, Error};
 
 /// The pools, replaced as one by a reconnect.
 #[derive(Debug)]
-pub(super) struct Connections {
+pub(in crate::store) struct Connections {
     options: Arc<PostgresOptions>,
     current: RwLock<Live>,
     /// What the writer of events left. In no pool: that would ask it for a sign
@@ -61,7 +61,7 @@ struct Identity {
 }
 
 /// For one connection, from the name to the end of the handshake.
-pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(in crate::store) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Waiting for one of our own connections.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -73,7 +73,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 const IDLE_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(15);
 
 impl Connections {
-    pub(super) async fn open(options: Arc<PostgresOptions>) -> Result<Self, Error> {
+    pub(in crate::store) async fn open(options: Arc<PostgresOptions>) -> Result<Self, Error> {
         let live = Live::open(&options).await?;
         Ok(Self {
             options,
@@ -83,7 +83,7 @@ impl Connections {
     }
 
     /// Makes new connections to whatever server answers now.
-    pub(super) async fn reopen(&self) -> Result<(), Error> {
+    pub(in crate::store) async fn reopen(&self) -> Result<(), Error> {
         // Nobody shall find out by a connection that is dead, or that leads to a
         // server that is primary no more: until there are new ones, calls fail
         // before anything is sent.
@@ -106,7 +106,7 @@ impl Connections {
         Ok(())
     }
 
-    pub(super) async fn close(&self) {
+    pub(in crate::store) async fn close(&self) {
         self.live().close().await;
         let spare = self.spare().take();
         if let Some(spare) = spare
@@ -116,21 +116,21 @@ impl Connections {
         }
     }
 
-    pub(super) async fn begin(&self) -> Result<WriteTx, Error> {
+    pub(in crate::store) async fn begin(&self) -> Result<WriteTx, Error> {
         let live = self.live();
         let tx = live.write.begin().await;
         Ok(WriteTx(tx.map_err(|error| live.explain(&error))?))
     }
 
     /// A connection for one statement that writes.
-    pub(super) async fn write(&self) -> Result<PoolConnection<Postgres>, Error> {
+    pub(in crate::store) async fn write(&self) -> Result<PoolConnection<Postgres>, Error> {
         let live = self.live();
         let connection = live.write.acquire().await;
         connection.map_err(|error| live.explain(&error))
     }
 
     /// A connection for adding events in one statement.
-    pub(super) async fn writer(&self) -> Result<Writer<'_>, Error> {
+    pub(in crate::store) async fn writer(&self) -> Result<Writer<'_>, Error> {
         let generation = self.live().generation;
         let spare = self.spare().take();
         let usable =
@@ -147,7 +147,7 @@ impl Connections {
     }
 
     /// A connection for reading.
-    pub(super) async fn read(&self) -> Result<PoolConnection<Postgres>, Error> {
+    pub(in crate::store) async fn read(&self) -> Result<PoolConnection<Postgres>, Error> {
         let live = self.live();
         let connection = live.read.acquire().await;
         connection.map_err(|error| live.explain(&error))
@@ -155,7 +155,7 @@ impl Connections {
 
     /// A connection outside the pools, to the same server as theirs, and the
     /// mark of its session.
-    pub(super) async fn apart(&self) -> Result<(PgConnection, String), Error> {
+    pub(in crate::store) async fn apart(&self) -> Result<(PgConnection, String), Error> {
         let mut connection = connect_with(&self.options.url.connect_options()).await?;
         let mark = Uuid::new_v4().to_string();
         state(&mut connection, &self.options, &mark).await?;
@@ -312,7 +312,9 @@ impl Identity {
 }
 
 /// A connection that states nothing yet.
-pub(super) async fn connect_with(options: &PgConnectOptions) -> Result<PgConnection, Error> {
+pub(in crate::store) async fn connect_with(
+    options: &PgConnectOptions,
+) -> Result<PgConnection, Error> {
     let cause = match timeout(CONNECT_TIMEOUT, PgConnection::connect_with(options)).await {
         Ok(Ok(connection)) => return Ok(connection),
         Ok(Err(error)) => format!("cannot connect: {error}{}", remedy(&error)),
@@ -410,7 +412,7 @@ fn session(options: &PostgresOptions, mark: &str) -> String {
 
 /// The connection of the writer of events, in use. It is closed unless its
 /// statement ended well.
-pub(super) struct Writer<'a> {
+pub(in crate::store) struct Writer<'a> {
     connections: &'a Connections,
     connection: PgConnection,
     generation: u64,
@@ -418,7 +420,7 @@ pub(super) struct Writer<'a> {
 
 impl Writer<'_> {
     /// Leaves it to the next statement.
-    pub(super) fn keep(self) {
+    pub(in crate::store) fn keep(self) {
         *self.connections.spare() = Some(Spare {
             connection: self.connection,
             generation: self.generation,
@@ -441,19 +443,21 @@ impl std::ops::DerefMut for Writer<'_> {
 }
 
 /// A write transaction; rolled back when dropped.
-pub(super) struct WriteTx(Transaction<'static, Postgres>);
+pub(in crate::store) struct WriteTx(Transaction<'static, Postgres>);
 
 impl WriteTx {
-    pub(super) async fn savepoint(&mut self) -> Result<Transaction<'_, Postgres>, sqlx::Error> {
+    pub(in crate::store) async fn savepoint(
+        &mut self,
+    ) -> Result<Transaction<'_, Postgres>, sqlx::Error> {
         self.0.begin().await
     }
 
-    pub(super) async fn rollback(self) -> Result<(), Error> {
+    pub(in crate::store) async fn rollback(self) -> Result<(), Error> {
         self.0.rollback().await.map_err(|error| unavailable(&error))
     }
 
     /// Durable when it returns.
-    pub(super) async fn commit(self) -> Result<(), Error> {
+    pub(in crate::store) async fn commit(self) -> Result<(), Error> {
         self.0.commit().await.map_err(|error| commit_failed(&error))
     }
 }
@@ -472,7 +476,7 @@ impl std::ops::DerefMut for WriteTx {
 }
 
 /// The five letters of the server's error.
-pub(super) fn sqlstate(error: &sqlx::Error) -> Option<String> {
+pub(in crate::store) fn sqlstate(error: &sqlx::Error) -> Option<String> {
     Some(error.as_database_error()?.code()?.into_owned())
 }
 
@@ -480,7 +484,7 @@ pub(super) fn sqlstate(error: &sqlx::Error) -> Option<String> {
 /// constraints (23), views (44), what a trigger raises (27, 38, 39, P0), limits
 /// such as the depth of JSON (54), or a row that an INSERT should have made is
 /// missing.
-pub(super) fn is_data_error(error: &sqlx::Error) -> bool {
+pub(in crate::store) fn is_data_error(error: &sqlx::Error) -> bool {
     let Some(state) = sqlstate(error) else {
         return matches!(error, sqlx::Error::RowNotFound);
     };
@@ -496,13 +500,13 @@ pub(super) fn is_data_error(error: &sqlx::Error) -> bool {
 }
 
 /// A failure before anything was committed.
-pub(super) fn unavailable(error: &sqlx::Error) -> Error {
+pub(in crate::store) fn unavailable(error: &sqlx::Error) -> Error {
     classify(error, Effect::None)
 }
 
 /// A failure of COMMIT, or of a statement that is its own transaction. An error
 /// that the server answers with is certain, unless it ends the connection.
-pub(super) fn commit_failed(error: &sqlx::Error) -> Error {
+pub(in crate::store) fn commit_failed(error: &sqlx::Error) -> Error {
     let state = sqlstate(error);
     let effect = match state.as_deref() {
         Some("40003") => Effect::Unknown,

@@ -188,6 +188,18 @@ impl PostgresStore {
         Ok(gone.map(EventId::stored))
     }
 
+    /// Remembers that every id up to `to` may have been discarded.
+    async fn note_discarded(&self, tx: &mut PgConnection, to: EventId) -> Result<(), sqlx::Error> {
+        const NOTE: &str = "UPDATE evt_stream SET discarded_to = $2
+            WHERE stream = $1 AND discarded_to < $2";
+        sqlx::query(NOTE)
+            .bind(self.stream())
+            .bind(to.get())
+            .execute(tx)
+            .await?;
+        Ok(())
+    }
+
     pub(super) async fn remove_consumer(&self, key: &ConsumerKey) -> Result<bool, Error> {
         const REMOVE: &str = "DELETE FROM evt_consumers WHERE ident = $1";
         let mut tx = self.connections.begin().await?;
@@ -221,6 +233,7 @@ impl PostgresStore {
         &self,
         key: &ConsumerKey,
         to: EventId,
+        archived_to: EventId,
     ) -> Result<Option<Consumer>, Error> {
         const SEEK: &str = "UPDATE evt_consumers
             SET last_evt_id = $2, epoch = $3, last_time = timezone('UTC', now())
@@ -231,9 +244,10 @@ impl PostgresStore {
                 return Ok(Ok(None));
             }
             let epoch = self.next_epoch(&mut tx).await?;
-            if let Some(gone) = self.discarded_above(&mut tx, to).await? {
+            if let Some(gone) = self.discarded_above(&mut tx, to.max(archived_to)).await? {
                 return Ok(Err(gone));
             }
+            self.note_discarded(&mut tx, archived_to).await?;
             sqlx::query(self.sql(SEEK))
                 .bind(key.ident())
                 .bind(to.get())

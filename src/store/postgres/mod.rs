@@ -6,14 +6,14 @@
 //! row locks in one order (consumers by ident, then the stream's row, replicas,
 //! sessions, stops), so that replicas neither lose updates nor deadlock.
 
-mod connections;
+pub(super) mod connections;
 mod consumers;
 mod floors;
 mod grants;
 mod head;
 mod late;
 mod pooler;
-mod queue;
+pub(super) mod queue;
 mod schema;
 mod sessions;
 mod tail;
@@ -210,8 +210,9 @@ impl Store for PostgresStore {
         self.bounded(Effect::None, self.read_span(span)).await
     }
 
-    async fn first_at(&self, time: Moment) -> Result<Option<EventId>, Error> {
-        self.bounded(Effect::None, self.read_first_at(time)).await
+    async fn first_at(&self, time: Moment, above: EventId) -> Result<Option<EventId>, Error> {
+        self.bounded(Effect::None, self.read_first_at(time, above))
+            .await
     }
 
     async fn bounds(&self) -> Result<Bounds, Error> {
@@ -242,7 +243,16 @@ impl Store for PostgresStore {
     }
 
     async fn seek(&self, key: &ConsumerKey, to: EventId) -> Result<Option<Consumer>, Error> {
-        self.bounded(Effect::Unknown, self.seek_consumer(key, to))
+        self.seek_archived(key, to, EventId::START).await
+    }
+
+    async fn seek_archived(
+        &self,
+        key: &ConsumerKey,
+        to: EventId,
+        archived_to: EventId,
+    ) -> Result<Option<Consumer>, Error> {
+        self.bounded(Effect::Unknown, self.seek_consumer(key, to, archived_to))
             .await
     }
 

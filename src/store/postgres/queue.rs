@@ -331,13 +331,18 @@ impl PostgresStore {
         Ok(collect_page(span, &rows, discarded_to))
     }
 
-    pub(super) async fn read_first_at(&self, time: Moment) -> Result<Option<EventId>, Error> {
+    pub(super) async fn read_first_at(
+        &self,
+        time: Moment,
+        above: EventId,
+    ) -> Result<Option<EventId>, Error> {
         const FIRST: &str = "SELECT id FROM evt_queue
-            WHERE ts >= timezone('UTC', to_timestamp($1::double precision / 1000))
+            WHERE ts >= timezone('UTC', to_timestamp($1::double precision / 1000)) AND id > $2
             ORDER BY id LIMIT 1";
         let mut connection = self.connections.read().await?;
         let id: Option<i64> = sqlx::query_scalar(self.sql(FIRST))
             .bind(time.unix_millis())
+            .bind(above.get())
             .fetch_optional(&mut *connection)
             .await
             .map_err(|error| unavailable(&error))?;
@@ -409,7 +414,7 @@ fn refusal_text(error: &sqlx::Error) -> String {
 }
 
 /// The wanted types; `None` for all.
-fn want_list(want: &Want) -> Option<Vec<&str>> {
+pub(in crate::store) fn want_list(want: &Want) -> Option<Vec<&str>> {
     let Want::Only(types) = want else { return None };
     Some(types.iter().map(EventType::as_str).collect())
 }
@@ -438,7 +443,7 @@ fn collect_page(span: &Span<'_>, rows: &[PgRow], discarded_to: EventId) -> Page 
 }
 
 /// A row with `id`, `type`, `data` and `millis`.
-pub(super) fn event(row: &PgRow) -> Event {
+pub(in crate::store) fn event(row: &PgRow) -> Event {
     let kind = text(row, "type");
     let data = text(row, "data");
     let fault = match (&kind, &data) {

@@ -28,10 +28,10 @@ use crate::{
 
 /// S1 costs the server with every lock that is held: sampling shall take at
 /// most this part of the time.
-const SAMPLE_PAUSE_FACTOR: u32 = 20;
+const SAMPLE_PAUSE_FACTOR: u32 = 10;
 
 /// But evidence is never older than this.
-const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
 /// The queue and everything that inherits from it: a row inserted straight
 /// into a partition locks nothing else.

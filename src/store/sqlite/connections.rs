@@ -15,13 +15,13 @@ use std::{
 };
 
 use sqlx::{
-    ConnectOptions, Connection, Sqlite, SqliteConnection, SqlitePool,
+    AssertSqlSafe, ConnectOptions, Connection, Sqlite, SqliteConnection, SqlitePool,
     pool::PoolConnection,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions},
 };
 use tokio::{
     sync::{Mutex, MutexGuard},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use super::SqliteOptions;
@@ -32,7 +32,7 @@ use crate::{
 
 /// What leads to the file, replaced as one by a reconnect.
 #[derive(Debug)]
-pub(super) struct Connections {
+pub(in crate::store) struct Connections {
     options: Arc<SqliteOptions>,
     /// The one connection that writes, unless it is in use or was spoilt. In no
     /// pool: that would ask it for a sign of life after each transaction, which
@@ -56,12 +56,18 @@ struct FileIdentity {
 /// Waiting for one of our own connections on top of the file's lock.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long SQLite itself waits for a lock of a connection that writes; then it
+/// is asked again, until `busy_timeout` is over. Left to itself it would soon
+/// look only every 100 ms, and between processes that write without a pause
+/// find the lock free once in many seconds.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
+
 /// Pages of WAL after which a commit checkpoints: 16 MiB, so that a burst of
 /// commits does not pay for it every few milliseconds.
 const CHECKPOINT_PAGES: &str = "4000";
 
 impl Connections {
-    pub(super) async fn open(options: Arc<SqliteOptions>) -> Result<Self, Error> {
+    pub(in crate::store) async fn open(options: Arc<SqliteOptions>) -> Result<Self, Error> {
         let (writer, current) = Current::open(&options, true).await?;
         Ok(Self {
             options,
@@ -72,7 +78,7 @@ impl Connections {
 
     /// Makes new connections to whatever file is at the path now. What is being
     /// written ends first, so that it is judged by the file that it went into.
-    pub(super) async fn reopen(&self) -> Result<(), Error> {
+    pub(in crate::store) async fn reopen(&self) -> Result<(), Error> {
         let (writer, fresh) = Current::open(&self.options, false).await?;
         let mut slot = self.writer.lock().await;
         let stale_writer = slot.replace(writer);
@@ -86,14 +92,14 @@ impl Connections {
         Ok(())
     }
 
-    pub(super) async fn close(&self) {
+    pub(in crate::store) async fn close(&self) {
         self.current().read.close().await;
         close(self.writer.lock().await.take()).await;
     }
 
     /// The connection for writing, for one transaction. Nothing is written into
     /// a file that is known to be gone.
-    pub(super) async fn write(&self) -> Result<Writer<'_>, Error> {
+    pub(in crate::store) async fn write(&self) -> Result<Writer<'_>, Error> {
         let limit = self.options.busy_timeout + QUEUE_TIMEOUT;
         let slot = timeout(limit, self.writer.lock()).await;
         let mut slot = slot.map_err(|_elapsed| Error::Unavailable {
@@ -103,29 +109,31 @@ impl Connections {
         self.check_file(Effect::None)?;
         let connection = match slot.take() {
             Some(connection) => connection,
-            None => connect(&self.options)
-                .connect()
-                .await
-                .map_err(|error| cannot_open(&self.options, &error))?,
+            None => open_writer(&self.options).await?,
         };
         Ok(Writer {
             connections: self,
             slot,
             connection,
+            patient_until: Instant::now() + self.options.busy_timeout,
         })
     }
 
     /// A write transaction; holds the file's write lock from the start, so that
     /// it can neither deadlock nor fail half way.
-    pub(super) async fn begin(&self) -> Result<WriteTx<'_>, Error> {
+    pub(in crate::store) async fn begin(&self) -> Result<WriteTx<'_>, Error> {
         let mut tx = WriteTx(self.write().await?);
-        let begun = tx.run("BEGIN IMMEDIATE").await;
-        begun.map_err(|error| unavailable(&error))?;
-        Ok(tx)
+        loop {
+            match tx.run("BEGIN IMMEDIATE").await {
+                Ok(()) => return Ok(tx),
+                Err(error) if tx.0.waits(&error) => {}
+                Err(error) => return Err(unavailable(&error)),
+            }
+        }
     }
 
     /// A connection for reading.
-    pub(super) async fn read(&self) -> Result<PoolConnection<Sqlite>, Error> {
+    pub(in crate::store) async fn read(&self) -> Result<PoolConnection<Sqlite>, Error> {
         self.current()
             .read
             .acquire()
@@ -135,12 +143,12 @@ impl Connections {
 
     /// A connection for reading that belongs to the caller alone; a reconnect
     /// does not wait for its end.
-    pub(super) async fn read_apart(&self) -> Result<SqliteConnection, Error> {
+    pub(in crate::store) async fn read_apart(&self) -> Result<SqliteConnection, Error> {
         Ok(self.read().await?.detach())
     }
 
     /// Whether the connections still lead to the file at the path.
-    pub(super) fn check_file(&self, effect: Effect) -> Result<(), Error> {
+    pub(in crate::store) fn check_file(&self, effect: Effect) -> Result<(), Error> {
         let opened = self
             .current
             .read()
@@ -180,8 +188,7 @@ impl Current {
             closed.await.map_err(|error| cannot_open(options, &error))?;
         }
         let file = identity(options)?;
-        let writer = connect.connect().await;
-        let writer = writer.map_err(|error| cannot_open(options, &error))?;
+        let writer = open_writer(options).await?;
         if identity(options)? != file {
             // Which of the two was opened cannot be told.
             return Err(Error::Lost {
@@ -210,6 +217,19 @@ fn connect(options: &SqliteOptions) -> SqliteConnectOptions {
         .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
 }
 
+async fn open_writer(options: &SqliteOptions) -> Result<SqliteConnection, Error> {
+    let opened = async {
+        // The switch to WAL is not repeated, so it has all the time at once.
+        let mut connection = connect(options).connect().await?;
+        let pragma = format!("PRAGMA busy_timeout = {}", LOOK_AGAIN.as_millis());
+        sqlx::query(AssertSqlSafe(pragma))
+            .execute(&mut connection)
+            .await?;
+        Ok(connection)
+    };
+    opened.await.map_err(|error| cannot_open(options, &error))
+}
+
 async fn close(connection: Option<SqliteConnection>) {
     if let Some(connection) = connection
         && let Err(error) = connection.close().await
@@ -223,21 +243,28 @@ async fn close(connection: Option<SqliteConnection>) {
 /// writer opens another one. One that was opened while the file was read-only
 /// would stay so; and where SQLite has rolled back by itself, as it does when
 /// the disk is full, nobody could tell what state it is in.
-pub(super) struct Writer<'a> {
+pub(in crate::store) struct Writer<'a> {
     connections: &'a Connections,
     slot: MutexGuard<'a, Option<SqliteConnection>>,
     connection: SqliteConnection,
+    patient_until: Instant,
 }
 
 impl Writer<'_> {
+    /// Whether a statement that takes the write lock is to be repeated after
+    /// this error: another process has the lock, and there is time.
+    pub(super) fn waits(&self, error: &sqlx::Error) -> bool {
+        is_busy(error) && Instant::now() < self.patient_until
+    }
+
     /// What was done is done: the connection serves the next one.
-    pub(super) fn keep(mut self) {
+    pub(in crate::store) fn keep(mut self) {
         *self.slot = Some(self.connection);
     }
 
     /// As [`Self::keep`], after a commit: whether that was into the file that
     /// is at the path.
-    pub(super) fn acknowledge(self) -> Result<(), Error> {
+    pub(in crate::store) fn acknowledge(self) -> Result<(), Error> {
         let connections = self.connections;
         let checked = connections.check_file(Effect::Unknown);
         self.keep();
@@ -259,26 +286,26 @@ impl std::ops::DerefMut for Writer<'_> {
 }
 
 /// A write transaction; rolled back when dropped, with its connection.
-pub(super) struct WriteTx<'a>(Writer<'a>);
+pub(in crate::store) struct WriteTx<'a>(Writer<'a>);
 
 impl WriteTx<'_> {
     /// What follows can be undone alone.
-    pub(super) async fn savepoint(&mut self) -> Result<(), sqlx::Error> {
+    pub(in crate::store) async fn savepoint(&mut self) -> Result<(), sqlx::Error> {
         self.run("SAVEPOINT apart").await
     }
 
     /// Keeps what was done since the savepoint.
-    pub(super) async fn release(&mut self) -> Result<(), sqlx::Error> {
+    pub(in crate::store) async fn release(&mut self) -> Result<(), sqlx::Error> {
         self.run("RELEASE apart").await
     }
 
     /// Undoes what was done since the savepoint.
-    pub(super) async fn undo(&mut self) -> Result<(), sqlx::Error> {
+    pub(in crate::store) async fn undo(&mut self) -> Result<(), sqlx::Error> {
         self.run("ROLLBACK TO apart").await?;
         self.release().await
     }
 
-    pub(super) async fn rollback(mut self) -> Result<(), Error> {
+    pub(in crate::store) async fn rollback(mut self) -> Result<(), Error> {
         let rolled_back = self.run("ROLLBACK").await;
         rolled_back.map_err(|error| unavailable(&error))?;
         self.0.keep();
@@ -286,7 +313,7 @@ impl WriteTx<'_> {
     }
 
     /// Durable when it returns, and in the file that is at the path.
-    pub(super) async fn commit(mut self) -> Result<(), Error> {
+    pub(in crate::store) async fn commit(mut self) -> Result<(), Error> {
         let committed = self.run("COMMIT").await;
         committed.map_err(|error| commit_failed(&error))?;
         self.0.acknowledge()
@@ -341,15 +368,20 @@ fn primary_code(error: &sqlx::Error) -> Option<i32> {
     Some(code & 0xff)
 }
 
+/// `SQLITE_BUSY`: another process has the lock.
+fn is_busy(error: &sqlx::Error) -> bool {
+    primary_code(error) == Some(5)
+}
+
 /// Whether the database refuses the values themselves: `SQLITE_TOOBIG`,
 /// `SQLITE_CONSTRAINT` (a CHECK or trigger of the application's), `SQLITE_MISMATCH`,
 /// or a row that an INSERT should have made is missing.
-pub(super) fn is_data_error(error: &sqlx::Error) -> bool {
+pub(in crate::store) fn is_data_error(error: &sqlx::Error) -> bool {
     matches!(primary_code(error), Some(18..=20)) || matches!(error, sqlx::Error::RowNotFound)
 }
 
 /// A failure before anything was committed.
-pub(super) fn unavailable(error: &sqlx::Error) -> Error {
+pub(in crate::store) fn unavailable(error: &sqlx::Error) -> Error {
     classify(error, Effect::None)
 }
 
@@ -357,7 +389,7 @@ pub(super) fn unavailable(error: &sqlx::Error) -> Error {
 /// rolls back when the file is locked (5, 6), read-only (8) or full (13) or
 /// cannot be opened (14); an I/O error may have struck after the commit record
 /// was written.
-pub(super) fn commit_failed(error: &sqlx::Error) -> Error {
+pub(in crate::store) fn commit_failed(error: &sqlx::Error) -> Error {
     let effect = match primary_code(error) {
         Some(5 | 6 | 8 | 13 | 14) => Effect::None,
         _ => Effect::Unknown,

@@ -8,10 +8,10 @@
 //! replaced under a running service, see `connections`.
 
 mod changes;
-mod connections;
+pub(super) mod connections;
 mod consumers;
 mod late;
-mod queue;
+pub(super) mod queue;
 mod schema;
 mod sessions;
 mod tail;
@@ -168,8 +168,8 @@ impl Store for SqliteStore {
         Ok(self.read_span(span).await?.page)
     }
 
-    async fn first_at(&self, time: Moment) -> Result<Option<EventId>, Error> {
-        self.read_first_at(time).await
+    async fn first_at(&self, time: Moment, above: EventId) -> Result<Option<EventId>, Error> {
+        self.read_first_at(time, above).await
     }
 
     async fn bounds(&self) -> Result<Bounds, Error> {
@@ -199,7 +199,16 @@ impl Store for SqliteStore {
     }
 
     async fn seek(&self, key: &ConsumerKey, to: EventId) -> Result<Option<Consumer>, Error> {
-        self.seek_consumer(key, to).await
+        self.seek_consumer(key, to, EventId::START).await
+    }
+
+    async fn seek_archived(
+        &self,
+        key: &ConsumerKey,
+        to: EventId,
+        archived_to: EventId,
+    ) -> Result<Option<Consumer>, Error> {
+        self.seek_consumer(key, to, archived_to).await
     }
 
     async fn advance(&self, frontier: EventId, moves: &[Advance]) -> Result<Vec<Advanced>, Error> {

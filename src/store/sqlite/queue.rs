@@ -59,7 +59,12 @@ impl SqliteStore {
             WHERE type = 'trigger' AND tbl_name = 'evt_queue' COLLATE NOCASE)";
         let events: Vec<&NewEvent> = requests.iter().flat_map(|one| &one.events).collect();
         let mut writer = self.connections.write().await?;
-        let inserted = self.insert(&mut writer, &events, UNLESS_TRIGGERED).await;
+        let inserted = loop {
+            match self.insert(&mut writer, &events, UNLESS_TRIGGERED).await {
+                Err(error) if writer.waits(&error) => {}
+                inserted => break inserted,
+            }
+        };
         let first = match inserted {
             Ok(first) => first,
             Err(error) if is_data_error(&error) => {
@@ -329,12 +334,19 @@ impl SqliteStore {
         Ok(collect_wanted(span, &rows))
     }
 
-    pub(super) async fn read_first_at(&self, time: Moment) -> Result<Option<EventId>, Error> {
+    pub(super) async fn read_first_at(
+        &self,
+        time: Moment,
+        above: EventId,
+    ) -> Result<Option<EventId>, Error> {
         const FIRST: &str = "SELECT id FROM evt_queue
-            WHERE unixepoch(ts, 'auto', 'subsec') * 1000 >= ?1 ORDER BY id LIMIT 1";
+            WHERE CAST(round(unixepoch(ts, 'auto', 'subsec') * 1000) AS INTEGER) >= ?1
+                AND id > ?2
+            ORDER BY id LIMIT 1";
         let mut connection = self.connections.read().await?;
         let id: Option<i64> = sqlx::query_scalar(self.sql(FIRST))
             .bind(time.unix_millis())
+            .bind(above.get())
             .fetch_optional(&mut *connection)
             .await
             .map_err(|error| unavailable(&error))?;
@@ -366,7 +378,7 @@ fn refusal_text(error: &sqlx::Error) -> String {
 }
 
 /// The wanted types as a JSON array; `None` for all.
-fn want_json(want: &Want) -> Option<String> {
+pub(in crate::store) fn want_json(want: &Want) -> Option<String> {
     let Want::Only(types) = want else { return None };
     let mut json = String::from("[");
     for (index, kind) in types.iter().map(EventType::as_str).enumerate() {
@@ -457,7 +469,7 @@ fn bounds(row: &SqliteRow) -> Bounds {
 }
 
 /// The event whose id, type, data and time begin at `column`.
-fn event(row: &SqliteRow, column: usize) -> Option<Event> {
+pub(in crate::store) fn event(row: &SqliteRow, column: usize) -> Option<Event> {
     let id: i64 = row.get::<Option<i64>, _>(column)?;
     let kind = text(row, column + 1);
     let data = text(row, column + 2);

@@ -27,7 +27,6 @@ pub enum Refusal {
 }
 
 /// What a client can do, as user `local`.
-#[expect(async_fn_in_trait, reason = "used here alone")]
 pub trait Front {
     async fn add(&mut self, kind: &str, data: &str) -> Result<i64, Refusal>;
     async fn register(&mut self, component: &str) -> Result<(), Refusal>;
@@ -64,7 +63,7 @@ async fn until_at(server: &Server, component: &str, id: i64) {
 
 /// Over gRPC.
 pub struct Grpc {
-    server: Server,
+    pub server: Server,
     clients: Clients,
     session: Option<Session>,
 }
@@ -203,7 +202,7 @@ impl Futoin {
         Self::of(builder().start().await).await
     }
 
-    async fn of(server: Server) -> Self {
+    pub async fn of(server: Server) -> Self {
         let socket = Socket::open(&server).await;
         Self {
             server,
@@ -215,15 +214,7 @@ impl Futoin {
 
     async fn call(&mut self, f: &str, p: &serde_json::Value) -> Result<serde_json::Value, Refusal> {
         let message = client::message(f, &p.to_string(), r#","rid":"C1""#);
-        let answer = self.call_raw(&message).await;
-        let answer: serde_json::Value = serde_json::from_str(&answer).expect("JSON");
-        match answer["e"].as_str() {
-            None => Ok(answer["r"].clone()),
-            Some("InvalidRequest") => Err(Refusal::Invalid),
-            Some("NotRegistered") => Err(Refusal::NotRegistered),
-            Some("LiveNotAllowed") => Err(Refusal::LiveNotAllowed),
-            Some(_) => panic!("unexpected: {answer}"),
-        }
+        judged(&self.call_raw(&message).await)
     }
 
     async fn call_raw(&mut self, message: &str) -> String {
@@ -237,6 +228,17 @@ impl Futoin {
         }
         socket.send(&message).await;
         socket.text().await
+    }
+}
+
+fn judged(answer: &str) -> Result<serde_json::Value, Refusal> {
+    let answer: serde_json::Value = serde_json::from_str(answer).expect("JSON");
+    match answer["e"].as_str() {
+        None => Ok(answer["r"].clone()),
+        Some("InvalidRequest") => Err(Refusal::Invalid),
+        Some("NotRegistered") => Err(Refusal::NotRegistered),
+        Some("LiveNotAllowed") => Err(Refusal::LiveNotAllowed),
+        Some(_) => panic!("unexpected: {answer}"),
     }
 }
 
@@ -283,10 +285,12 @@ impl Front for Futoin {
         let last_id = last_id.map(|id| id.to_string());
         let p = serde_json::json!({ "component": component, "last_id": last_id, "want": want });
         let f = "futoin.evt.poll:1.1:pollEvents";
-        self.call(f, &p).await?;
         let message = client::message(f, &p.to_string(), r#","rid":"C1""#);
         let answer = self.call_raw(&message).await;
-        let list: Events = serde_json::from_str(&answer).expect("events");
+        let Ok(list) = serde_json::from_str::<Events>(&answer) else {
+            judged(&answer)?;
+            panic!("no list: {answer}");
+        };
         let seen = |event: &Event| {
             let id = event.id.parse().expect("a number");
             (id, event.r#type.to_owned(), event.data.get().to_owned())
@@ -320,100 +324,5 @@ impl Front for Futoin {
         self.socket = Socket::open(&self.server).await;
         let mut clients = self.server.clients().await;
         calls::until_unsubscribed(&mut clients, &self.component).await;
-    }
-}
-
-/// One after the other, on two replicas of one database.
-pub struct Mixed {
-    grpc: Grpc,
-    futoin: Futoin,
-    calls: usize,
-    /// Whether the open session is that of FutoIn.
-    session: bool,
-}
-
-impl Mixed {
-    pub async fn start() -> Self {
-        let grpc = Grpc::start().await;
-        let replica = builder().beside(&grpc.server).start().await;
-        Self {
-            futoin: Futoin::of(replica).await,
-            grpc,
-            calls: 0,
-            session: false,
-        }
-    }
-
-    fn next(&mut self) -> bool {
-        self.calls += 1;
-        self.calls.is_multiple_of(2)
-    }
-}
-
-impl Front for Mixed {
-    async fn add(&mut self, kind: &str, data: &str) -> Result<i64, Refusal> {
-        if self.next() {
-            self.futoin.add(kind, data).await
-        } else {
-            self.grpc.add(kind, data).await
-        }
-    }
-
-    async fn register(&mut self, component: &str) -> Result<(), Refusal> {
-        if self.next() {
-            self.futoin.register(component).await
-        } else {
-            self.grpc.register(component).await
-        }
-    }
-
-    async fn poll(
-        &mut self,
-        component: &str,
-        last_id: Option<i64>,
-        want: Option<&[&str]>,
-    ) -> Result<Vec<Seen>, Refusal> {
-        if self.next() {
-            self.futoin.poll(component, last_id, want).await
-        } else {
-            self.grpc.poll(component, last_id, want).await
-        }
-    }
-
-    async fn receive(&mut self, component: &str, want: Option<&[&str]>) -> Result<(), Refusal> {
-        self.session = !self.session;
-        if self.session {
-            self.futoin.receive(component, want).await
-        } else {
-            self.grpc.receive(component, want).await
-        }
-    }
-
-    async fn pushed(&mut self) -> Vec<i64> {
-        if self.session {
-            self.futoin.pushed().await
-        } else {
-            self.grpc.pushed().await
-        }
-    }
-
-    async fn take(&mut self) {
-        if self.session {
-            self.futoin.take().await
-        } else {
-            self.grpc.take().await
-        }
-    }
-
-    async fn until_taken(&mut self, component: &str, id: i64) {
-        self.grpc.until_taken(component, id).await;
-    }
-
-    async fn disconnect(&mut self) {
-        if self.session {
-            self.futoin.disconnect().await
-        } else {
-            self.grpc.disconnect().await
-        }
     }
 }

@@ -36,10 +36,10 @@ pub async fn request(
 ) -> Answer {
     let mut head = format!("{method} {path} HTTP/1.1\r\nhost: it\r\nconnection: close\r\n");
     for (name, value) in headers {
-        head.push_str(&format!("{name}: {value}\r\n"));
+        head += &[name, ": ", value, "\r\n"].concat();
     }
     if method == "POST" {
-        head.push_str(&format!("content-length: {}\r\n", body.len()));
+        head += &["content-length: ", &body.len().to_string(), "\r\n"].concat();
     }
     head.push_str("\r\n");
     let mut stream = TcpStream::connect(address).await.expect("it listens");

@@ -157,7 +157,7 @@ async fn same_rid_twice_is_answered_twice() {
 
 /// The header of a binary frame of a client with an empty mask.
 fn frame_head(len: u64) -> Vec<u8> {
-    let mut head = vec![0x82, 0x80 | 127];
+    let mut head = vec![0x82, 0x80 | 0x7F];
     head.extend_from_slice(&len.to_be_bytes());
     head.extend_from_slice(&[0; 4]);
     head
@@ -212,7 +212,7 @@ async fn broken_and_huge_frames_end_their_socket_alone() {
     }
     // Many small parts of one message that is too large.
     let mut stream = raw(&server).await;
-    let mut part = vec![0x02, 0x80 | 126, 0x40, 0x00, 0, 0, 0, 0];
+    let mut part = vec![0x02, 0x80 | 0x7E, 0x40, 0x00, 0, 0, 0, 0];
     part.resize(8 + 0x4000, b'x');
     for _ in 0..8 {
         let _ = stream.write_all(&part).await;

@@ -212,8 +212,8 @@ async fn poll_ends_a_push_session() {
     let server = builder().start().await;
     let mut socket = Socket::open(&server).await;
     socket.receive("SHOP", "null").await;
-    let mut poller = Socket::open(&server).await;
-    let polled = poller
+    let mut other = Socket::open(&server).await;
+    let polled = other
         .call("futoin.evt.poll:1.1:pollEvents", r#"{"component":"SHOP"}"#)
         .await;
     assert_eq!(polled, r#"{"r":[],"rid":"C1"}"#);

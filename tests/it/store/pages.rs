@@ -1,7 +1,7 @@
 //! Pages, the tail and places in time.
 
 use futoin_eventstream::{
-    event::{Moment, Want},
+    event::{EventId, Moment, Want},
     limits,
     store::{Span, Store},
 };
@@ -119,8 +119,14 @@ pub async fn tail_sees_every_event_once(store: &dyn Store) {
 pub async fn first_at_finds_the_lowest_id(store: &dyn Store) {
     let ids = add(store, "A", 3).await;
     let long_ago = Moment::from_unix_millis(0);
-    let found = store.first_at(long_ago).await.expect("read");
+    let found = store
+        .first_at(long_ago, EventId::START)
+        .await
+        .expect("read");
     assert_eq!(found, Some(id(ids[0])));
     let far = Moment::from_unix_millis(253_402_300_799_000);
-    assert_eq!(store.first_at(far).await.expect("read"), None);
+    assert_eq!(
+        store.first_at(far, EventId::START).await.expect("read"),
+        None
+    );
 }

@@ -5,6 +5,7 @@ use tonic::Code;
 
 use super::{discarded_to, discarding};
 use crate::{
+    archive::stage::{Kind, Peek},
     calls::{ack, add_many, after, consumer, ids, metadata, poll, poll_of, refused, seek, status},
     postgres::Cluster,
     round_trip::register,
@@ -179,19 +180,27 @@ async fn late_event_is_delivered_before_it_goes() {
 }
 
 #[tokio::test]
-async fn row_that_somebody_has_locked_makes_batches_smaller() {
-    let database = Cluster::shared().database().await;
-    let server = discarding(database.server())
+async fn row_of_postgres_that_somebody_has_locked_makes_batches_smaller() {
+    locked_row_makes_batches_smaller(Kind::Postgres).await;
+}
+
+#[tokio::test]
+async fn row_of_mysql_that_somebody_has_locked_makes_batches_smaller() {
+    locked_row_makes_batches_smaller(Kind::Mysql).await;
+}
+
+async fn locked_row_makes_batches_smaller(kind: Kind) {
+    let active = Peek::new(kind).await;
+    let server = discarding(Server::builder().on(&active.url))
         .arg("--discard-limit-at-once=8")
         .start()
         .await;
     let mut clients = server.clients().await;
     register(&mut clients, "SHOP").await;
-    let mut locking = database.session().await;
-    crate::postgres::run(&mut locking, "BEGIN").await;
+    let mut locking = active.begin().await;
     let added = add_many(&mut clients, "T", 10).await;
     let sql = format!("SELECT 1 FROM evt_queue WHERE id = {} FOR UPDATE", added[2]);
-    crate::postgres::run(&mut locking, &sql).await;
+    locking.run(&sql).await;
     ack(&mut clients, "SHOP", added[9], None)
         .await
         .expect("acknowledged");
@@ -202,6 +211,6 @@ async fn row_that_somebody_has_locked_makes_batches_smaller() {
     assert_eq!(ids(&polled.events), more);
     let errors = "eventstream_upkeep_errors_total{task=\"discard\"}";
     assert!(metric(&server, errors).await > Some(0.0));
-    crate::postgres::run(&mut locking, "ROLLBACK").await;
+    locking.run("ROLLBACK").await;
     discarded_to(&clients, added[9]).await;
 }

@@ -153,6 +153,21 @@ async fn holder_that_is_cut_off_is_replaced() {
     assert_eq!(status(&mut clients).await.leases, [next]);
 }
 
+/// Then it seems long over: either may have it next, but never both.
+#[tokio::test]
+async fn clock_that_was_set_forward_leaves_one_holder() {
+    let mut pair = Pair::open().await;
+    pair.database
+        .run("UPDATE evt_leases SET renewed = renewed - 86400000")
+        .await;
+    let lease = holder_but(&pair.clients, "").await;
+    assert!(lease.fence > pair.lease.fence, "another tenure");
+    let moved = lease.replica_id != pair.lease.replica_id;
+    until_claims(&pair.holder, !moved).await;
+    until_claims(&pair.other, moved).await;
+    pair.go_on().await;
+}
+
 #[tokio::test]
 async fn lease_of_a_clock_that_was_set_back_is_void() {
     let mut pair = Pair::open().await;

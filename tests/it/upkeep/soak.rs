@@ -1,11 +1,12 @@
 //! Everything at once on PostgreSQL: writers with random transactions, three
-//! consumers, two replicas that do the upkeep and are killed or stopped at
-//! random. In the end everybody has what was committed, in order, and nearly
-//! nothing is left in the active table.
+//! consumers, two replicas that archive and discard and are killed or stopped at
+//! random. In the end the history is what was committed, everybody has it, in
+//! order, and nearly nothing is left in the active table.
 //!
 //! `EVENTSTREAM_UPKEEP_SECONDS` sets how long, `EVENTSTREAM_SEED` repeats a run.
 
 use std::{
+    fmt::{Display, Formatter},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -23,9 +24,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::discarding;
 use crate::{
+    archive::stage::{Kind, Peek, archived},
     ledger::{Key, Row, Seen, check_consumer},
     load::{Notes, Reading, WANTED, kind, seed, session},
-    postgres::{Cluster, Database, insert_row, run},
+    postgres::{insert_row, run},
     round_trip::register,
     server::{Clients, PATIENCE, Server, eventually},
 };
@@ -115,10 +117,11 @@ struct Replicas {
 }
 
 impl Replicas {
-    async fn start(database: &Database, world: &Arc<World>, seed: u64) -> Self {
+    async fn start(active: &Peek, warehouse: &Peek, world: &Arc<World>, seed: u64) -> Self {
         let mut servers = Vec::new();
         for _ in 0..2 {
-            let builder = discarding(database.server())
+            let builder = discarding(active.database().server())
+                .arg(format!("--archive-url={}", warehouse.url))
                 .arg("--discard-limit-at-once=100")
                 .arg("--stream-session-beat=300ms")
                 .arg("--stream-session-lapse=1s");
@@ -176,9 +179,13 @@ async fn kept(connection: &mut PgConnection) -> i64 {
 
 pub async fn soak(length: Duration) {
     let mut random = StdRng::seed_from_u64(seed());
-    let database = Cluster::shared().database().await;
+    let (active, warehouse) = (
+        Peek::new(Kind::Postgres).await,
+        Peek::new(Kind::Postgres).await,
+    );
+    let database = active.database();
     let world = Arc::new(World::default());
-    let mut replicas = Replicas::start(&database, &world, random.random()).await;
+    let mut replicas = Replicas::start(&active, &warehouse, &world, random.random()).await;
     let (mut writers, mut consumers) = (JoinSet::new(), JoinSet::new());
     let mut notes = Vec::new();
     for reading in CONSUMERS {
@@ -203,28 +210,91 @@ pub async fn soak(length: Duration) {
         ended.expect("no writer fails");
     }
     let rows = last_event(&world, &mut connection).await;
+    let last = rows.last().expect("the last event").1.id;
     let mut faults = Vec::new();
     for own in &notes {
         faults.extend(judge(own, &rows).await);
     }
     world.consuming.cancel();
+    archived(&mut replicas.first().clients().await, last).await;
     // All but the last one.
     eventually(async || match kept(&mut database.session().await).await {
         1 => Ok(()),
         kept => Err(kept),
     })
     .await;
-    let delivered: usize = notes.iter().map(|own| own.delivered()).sum();
-    let [killed, ended, stopped] = replicas.troubles;
-    eprintln!(
-        "VERDICT|upkeep for {:.0?}: {killed} kills, {ended} ends, {stopped} stops|\
-         {} events committed, {} rolled back, {delivered} deliveries, {} in the table at most, 1 left",
-        begun.elapsed(),
-        rows.len(),
-        world.rolled_back.load(Ordering::Relaxed),
-        sizes.iter().max().unwrap_or(&0),
-    );
+    faults.extend(compare(&warehouse.history().await, &rows));
+    warehouse.assert_sound().await;
+    let ledger = Ledger {
+        took: begun.elapsed(),
+        troubles: replicas.troubles,
+        committed: rows.len(),
+        rolled_back: world.rolled_back.load(Ordering::Relaxed),
+        notes: &notes,
+        sizes: &sizes,
+    };
+    eprintln!("{ledger}");
     assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// What happened, in figures.
+struct Ledger<'a> {
+    took: Duration,
+    troubles: [usize; 3],
+    committed: usize,
+    rolled_back: usize,
+    notes: &'a [Arc<Notes>],
+    sizes: &'a [i64],
+}
+
+impl Display for Ledger<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        let [killed, ended, stopped] = self.troubles;
+        let (took, committed) = (self.took, self.committed);
+        write!(
+            f,
+            "VERDICT|upkeep for {took:.0?}: {killed} kills, {ended} ends, {stopped} stops|\
+             {committed} events committed and in the history, {} rolled back",
+            self.rolled_back
+        )?;
+        for own in self.notes {
+            write!(
+                f,
+                ", {} deliveries to {}",
+                own.delivered(),
+                own.reading.component
+            )?;
+        }
+        // Ten looks say how it went.
+        let step = self.sizes.len().div_ceil(10).max(1);
+        let looks: Vec<String> = self
+            .sizes
+            .iter()
+            .step_by(step)
+            .map(i64::to_string)
+            .collect();
+        let most = self.sizes.iter().max().unwrap_or(&0);
+        write!(
+            f,
+            ", rows in the active table over time {}, {most} at most, 1 left",
+            looks.join(" ")
+        )
+    }
+}
+
+/// What is wrong with the history.
+fn compare(history: &[String], rows: &[(&'static str, Row)]) -> Option<String> {
+    let line = |(kind, row): &(&str, Row)| format!("{}|{kind}|{}", row.id, row.key.to_json());
+    let committed: Vec<String> = rows.iter().map(line).collect();
+    let same = history
+        .iter()
+        .zip(&committed)
+        .take_while(|(one, other)| one == other);
+    let same = same.count();
+    (history != committed.as_slice()).then(|| {
+        let (one, other) = (history.get(same), committed.get(same));
+        format!("history: {one:?} where {other:?} was committed, after {same} alike")
+    })
 }
 
 /// One more that everybody wants; everything that was committed, by id.
@@ -269,7 +339,7 @@ async fn judge(notes: &Notes, rows: &[(&'static str, Row)]) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replicas_in_trouble_lose_nothing_and_keep_nothing() {
-    let seconds = std::env::var("EVENTSTREAM_UPKEEP_SECONDS").map_or(20, |text| {
+    let seconds = std::env::var("EVENTSTREAM_UPKEEP_SECONDS").map_or(30, |text| {
         text.parse()
             .expect("EVENTSTREAM_UPKEEP_SECONDS is a number")
     });
