@@ -79,6 +79,7 @@ install_futoin() {
     home="$TOOLS/futoin-$(sha256sum "$lock" | cut -c1-12)"
     if [ ! -d "$home" ]; then
         from_debian npm nodejs npm
+        from_debian g++ g++ make
         say "installing the original's packages from npm (takes minutes, once)"
         rm -rf "$home.part"
         mkdir "$home.part"

@@ -126,7 +126,7 @@ const latency = ( as ) => generator( as, ( as, gen ) => {
                 concludeWhenComplete();
             } );
         },
-        ( as ) => {
+        ( as, _error ) => {
             // The original gives up after five seconds when it is behind.
             ++failed;
             concludeWhenComplete();
