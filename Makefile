@@ -1,6 +1,6 @@
 # Every target is a thin name for a cargo call or a script. ARGS= is handed on.
 .DEFAULT_GOAL := help
-.PHONY: help run build test soak lint fmt bench clean-tools
+.PHONY: help run build test soak lint fmt bench bench-futoin clean-tools
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | \
@@ -31,6 +31,10 @@ fmt: ## Format the code and the contract
 
 bench: ## Run the load program in release (ARGS=--help)
 	cargo run --release --features bench --bin load -- $(ARGS)
+
+bench-futoin: ## Run the original's server and ours side by side (ARGS=--help)
+	@scripts/tools.sh
+	cargo run --release --features bench --bin load -- futoin $(ARGS)
 
 clean-tools: ## Remove the tools that the tests installed
 	rm -rf .cache/tools

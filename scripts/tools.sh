@@ -72,6 +72,24 @@ install_grpcurl() {
     adopt "$home" grpcurl
 }
 
+# The original and its clients, by the lock file of their tests. One of its
+# parts is compiled where no built one can be had.
+install_futoin() {
+    local lock=tests/futoin/package-lock.json home
+    home="$TOOLS/futoin-$(sha256sum "$lock" | cut -c1-12)"
+    if [ ! -d "$home" ]; then
+        from_debian npm nodejs npm
+        from_debian g++ g++ make
+        say "installing the original's packages from npm (takes minutes, once)"
+        rm -rf "$home.part"
+        mkdir "$home.part"
+        cp tests/futoin/package.json "$lock" "$home.part"
+        npm ci --loglevel=error --no-audit --no-fund --prefix "$home.part"
+        mv "$home.part" "$home"
+    fi
+    ln -sfn "$(basename "$home")" "$TOOLS/futoin"
+}
+
 install_cargo_deny() {
     local home="$TOOLS/cargo-deny-$CARGO_DENY"
     if [ "$(cargo deny --version 2>/dev/null)" = "cargo-deny $CARGO_DENY" ]; then
@@ -103,4 +121,5 @@ fi
 from_debian rsync rsync
 install_buf
 install_grpcurl
+install_futoin
 install_cargo_deny

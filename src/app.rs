@@ -7,6 +7,7 @@
 use std::{path::Path, pin::Pin, sync::Arc};
 
 use anyhow::Context as _;
+use axum::Router;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -14,6 +15,7 @@ use tonic_health::server::HealthReporter;
 
 use crate::{
     config::{self, Config, DbUrl},
+    futoin::Front,
     grpc::{self, Features},
     http::{self, Scrape, Sources},
     lifecycle::{Lifecycle, Readiness, Signals, UnixSignals},
@@ -70,7 +72,8 @@ pub async fn serve_until(
     // readiness, are still taken while the streams end.
     let closing = CancellationToken::new();
     let health = start_grpc(&config, &life, &stream, &closing).await?;
-    start_http(&config, &life, &stream, &metrics, &closing)?;
+    let futoin = start_futoin(&config, &life, &stream, &closing)?;
+    start_http(&config, &life, &stream, &metrics, futoin, &closing)?;
     let farewell = farewell(
         stream.clone(),
         life.fronts.stopping(),
@@ -168,11 +171,42 @@ async fn start_grpc(
     Ok(health)
 }
 
+/// Its paths, if they are to be served with those of the HTTP front.
+fn start_futoin(
+    config: &Config,
+    life: &Lifecycle,
+    stream: &EventStream,
+    closing: &CancellationToken,
+) -> anyhow::Result<Option<Router>> {
+    let Some(futoin) = &config.futoin else {
+        return Ok(None);
+    };
+    let killed = life.fronts.killed();
+    let front = Front::new(
+        stream.clone(),
+        futoin.options.clone(),
+        closing.clone(),
+        killed.clone(),
+    );
+    let router = front.router();
+    life.fronts.spawn("futoin sockets", front.ended());
+    let Some(address) = &futoin.listen else {
+        return Ok(Some(router));
+    };
+    let listener = Listener::bind("futoin", address, Guards::default())
+        .with_context(|| format!("futoin.listen: cannot listen on {address}"))?;
+    tracing::info!(address = %listener.local_address()?, "listening for FutoIn");
+    life.fronts
+        .spawn("futoin", listener.serve(router, closing.clone(), killed));
+    Ok(None)
+}
+
 fn start_http(
     config: &Config,
     life: &Lifecycle,
     stream: &EventStream,
     metrics: &PrometheusHandle,
+    futoin: Option<Router>,
     closing: &CancellationToken,
 ) -> anyhow::Result<()> {
     let Some(address) = &config.http else {
@@ -187,10 +221,12 @@ fn start_http(
         .with_context(|| format!("http.listen: cannot listen on {address}"))?;
     tracing::info!(address = %listener.local_address()?, "listening for HTTP");
     let (closing, killed) = (closing.clone(), life.fronts.killed());
-    life.fronts.spawn(
-        "http",
-        listener.serve(http::router(sources), closing, killed),
-    );
+    let mut router = http::router(sources);
+    if let Some(futoin) = futoin {
+        router = router.merge(futoin);
+    }
+    life.fronts
+        .spawn("http", listener.serve(router, closing, killed));
     Ok(())
 }
 

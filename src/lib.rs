@@ -1,7 +1,7 @@
-//! A transactional event stream (outbox) served over gRPC.
+//! A transactional event stream (outbox) served over gRPC and FutoIn.
 //!
 //! The modules depend on each other in one direction only:
-//! `event <- store <- stream <- {grpc, http, upkeep} <- app <- main`; `tests/it`
+//! `event <- store <- stream <- {grpc, futoin, http, upkeep} <- app <- main`; `tests/it`
 //! holds this. See ARCHITECTURE.md for the map.
 
 pub mod app;
@@ -9,6 +9,7 @@ pub mod cli;
 pub mod config;
 pub mod error;
 pub mod event;
+pub mod futoin;
 pub mod grpc;
 pub mod http;
 pub mod lifecycle;

@@ -309,6 +309,65 @@ pub const SCRAPE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The same warning is logged at most this often.
 pub const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 
+// ----------------------------------------------------------------- FutoIn
+
+/// Bytes of a FutoIn request unless configured: what clients of the original
+/// send at most, and its servers take.
+pub const FUTOIN_REQUEST_BYTES: usize = 64 * KIB;
+
+/// The largest request that may be configured: one event of the largest size
+/// and its envelope.
+pub const MAX_FUTOIN_REQUEST_BYTES: usize = MAX_EVENT_BYTES + 64 * KIB;
+
+/// How long the body of a request may be on its way.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Bytes of the events of a pushed group, after its first event: written as
+/// JSON they stay near 64 KiB, as FutoIn recommends.
+pub const FUTOIN_GROUP_BYTES: usize = 40 * KIB;
+
+/// How often a filtered subscription may move its position without an event.
+pub const FUTOIN_PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Requests of one socket that run at a time. Clients send 8 at once.
+pub const SOCKET_REQUESTS: usize = 64;
+
+/// Messages that wait to be written to one socket.
+pub const SOCKET_QUEUE: usize = 4;
+
+/// Bytes read ahead from one socket; the library's own would be 128 KiB, for
+/// each of thousands of silent ones.
+pub const SOCKET_READ_BUFFER: usize = 4 * KIB;
+
+/// A client that takes nothing for so long is dropped.
+pub const SOCKET_WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Pings without any sign of life before a client is dropped.
+pub const SOCKET_PINGS: u32 = 2;
+
+/// How long a client that sent too much is listened to after it was told.
+pub const SOCKET_LINGER: Duration = Duration::from_secs(1);
+
+/// Bytes of that.
+pub const SOCKET_LINGER_BYTES: usize = MIB;
+
+/// After a take-over other receivers of the consumer stand by for so long.
+pub const TAKEOVER_PAUSE: Duration = Duration::from_mins(1);
+
+/// A receiver whose consumer is blocked is kept this long before its socket is
+/// closed: it comes back at once, perhaps after an operator has helped.
+pub const BLOCKED_PAUSE: Duration = Duration::from_secs(30);
+
+/// A receiver that answers within this may have a second group under way: its
+/// own limit of 5 s for a group begins with the arrival.
+pub const QUICK_ANSWER: Duration = Duration::from_millis(500);
+
+/// The first pause before a refused group is offered again; doubled each time.
+pub const SHORTEST_RETRY: Duration = Duration::from_millis(100);
+
+/// The longest such pause.
+pub const LONGEST_RETRY: Duration = Duration::from_secs(3);
+
 // --------------------------------------------------------------- shutdown
 
 /// From the first signal to the end by force. Below the 30 s that Kubernetes

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
@@ -23,6 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tower::Layer as _;
 use tracing::Instrument as _;
 
 pub use address::Address;
@@ -173,8 +174,8 @@ impl Desk {
         self.crowd.spawn(connection.instrument(span));
     }
 
-    async fn attend(&self, accepted: Accepted, _place: OwnedSemaphorePermit) {
-        let _open = Open::new(self.name);
+    async fn attend(&self, accepted: Accepted, permit: OwnedSemaphorePermit) {
+        let place = Place(Arc::new((permit, Open::new(self.name))));
         let Accepted { read, write, .. } = accepted;
         let opened = tokio::select! {
             biased;
@@ -182,7 +183,7 @@ impl Desk {
             opened = opening::complete(read, &self.guards) => opened,
         };
         match opened {
-            Ok(read) => self.converse(tokio::io::join(read, write)).await,
+            Ok(read) => self.converse(tokio::io::join(read, write), place).await,
             Err(opening::Fault::Silent) => self.refuse("silent"),
             Err(opening::Fault::Slow) => self.refuse("slow"),
             // A port scan or a probe of a load balancer: not worth a word.
@@ -190,9 +191,16 @@ impl Desk {
         }
     }
 
-    async fn converse(&self, io: impl AsyncRead + AsyncWrite + Unpin + 'static) {
-        let service = TowerToHyperService::new(self.router.clone());
-        let connection = self.builder.serve_connection(TokioIo::new(io), service);
+    async fn converse(
+        &self,
+        io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        place: Place,
+    ) {
+        let service = Extension(place).layer(self.router.clone());
+        let service = TowerToHyperService::new(service);
+        let connection = self
+            .builder
+            .serve_connection_with_upgrades(TokioIo::new(io), service);
         tokio::pin!(connection);
         let outcome = tokio::select! {
             biased;
@@ -261,6 +269,13 @@ fn builder(guards: &Guards, crowd: &Crowd) -> Builder<Crowd> {
         .max_pending_accept_reset_streams(limits::HTTP2_PENDING_RESETS);
     builder
 }
+
+/// A connection's share of the listener's number: an extension of its requests.
+/// Who takes the connection over, as a WebSocket does, keeps it to the end.
+#[derive(Clone)]
+pub struct Place(
+    #[expect(dead_code, reason = "held, never read")] Arc<(OwnedSemaphorePermit, Open)>,
+);
 
 /// Counts an open connection for as long as it lives.
 struct Open(metrics::Gauge);

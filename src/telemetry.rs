@@ -100,6 +100,15 @@ pub const IDS_SKIPPED: &str = "eventstream_skipped_ids_total";
 pub const CONNECTIONS_OPEN: &str = "eventstream_connections_open";
 /// Connections closed by the guards, by `listener` and `reason`.
 pub const CONNECTIONS_REFUSED: &str = "eventstream_connections_refused_total";
+/// FutoIn requests, by `function` and `outcome`: `ok` or the error's name.
+pub const FUTOIN_REQUESTS: &str = "eventstream_futoin_requests_total";
+/// Open WebSockets of FutoIn clients.
+pub const FUTOIN_SOCKETS: &str = "eventstream_futoin_sockets";
+/// Groups that a FutoIn receiver answered with an error, so that they were
+/// offered again.
+pub const FUTOIN_REFUSALS: &str = "eventstream_futoin_refusals_total";
+/// Events that a FutoIn client wanted and that FutoIn cannot carry.
+pub const FUTOIN_BLOCKED: &str = "eventstream_futoin_blocked_total";
 /// Always 1; the `version` is its label.
 pub const BUILD_INFO: &str = "eventstream_build_info";
 
@@ -290,6 +299,14 @@ fn describe() {
     gauge!(CONNECTIONS_OPEN, "open connections");
     gauge!(BUILD_INFO, "the running version");
     describe_upkeep();
+    describe_futoin();
+}
+
+fn describe_futoin() {
+    counter!(FUTOIN_REQUESTS, "requests of FutoIn clients");
+    gauge!(FUTOIN_SOCKETS, "open WebSockets of FutoIn clients");
+    counter!(FUTOIN_REFUSALS, "groups that a receiver did not take");
+    counter!(FUTOIN_BLOCKED, "events that FutoIn cannot carry");
 }
 
 fn describe_upkeep() {

@@ -39,6 +39,9 @@ struct Args {
     /// Rounds of each measurement; the medians are shown.
     #[arg(long)]
     rounds: Option<usize>,
+    /// Events of the backlog of `futoin`.
+    #[arg(long, value_name = "COUNT")]
+    events: Option<i64>,
     /// Short rounds and small tables, to see that everything works.
     #[arg(long)]
     quick: bool,
@@ -76,15 +79,20 @@ enum Scenario {
     Archive,
     /// How fast events go, and what the discarder costs those who add.
     Discard,
+    /// The original's server and ours, by the original's client; not in `all`,
+    /// for it needs what `scripts/tools.sh` installs.
+    Futoin,
 }
 
 /// How long and on what to measure.
 struct Plan {
     server: PathBuf,
+    kind: engine::Kind,
     engine: Arc<dyn Engine>,
     kind: engine::Kind,
     dir: PathBuf,
     rounds: usize,
+    events: Option<i64>,
     quick: bool,
 }
 
@@ -121,9 +129,11 @@ async fn main() -> anyhow::Result<()> {
     let dir = args.dir.unwrap_or_else(std::env::temp_dir);
     let plan = Plan {
         server: args.server.map_or_else(server::beside_this_program, Ok)?,
+        kind: args.engine,
         engine: args.engine.start(&dir)?,
         kind: args.engine,
         dir,
+        events: args.events,
         rounds: args.rounds.unwrap_or(if args.quick { 1 } else { 5 }),
         quick: args.quick,
     };
@@ -161,6 +171,9 @@ async fn main() -> anyhow::Result<()> {
     }
     if chosen(Scenario::Discard) {
         report.add(scenarios::discard::run(&plan).await?)?;
+    }
+    if args.scenario == Scenario::Futoin {
+        report.add(scenarios::futoin::run(&plan).await?)?;
     }
     match args.json {
         Some(file) => report

@@ -102,6 +102,11 @@ impl Server {
         self.database.session().await
     }
 
+    /// `host:port` of HTTP.
+    pub(crate) fn http_address(&self) -> &str {
+        &self.http
+    }
+
     /// A connection of its own.
     pub(crate) async fn clients(&self) -> anyhow::Result<Clients> {
         let endpoint = Endpoint::from_shared(format!("http://{}", self.grpc))?

@@ -8,6 +8,7 @@
 //! an option marked secret is never shown.
 
 mod fault;
+mod futoin;
 mod options;
 mod resolve;
 mod value;
@@ -24,9 +25,9 @@ pub use crate::store::{
     sqlite::Synchronous,
 };
 pub use fault::{Fault, Faults, Origin};
-pub use value::{identifier as table_name, place};
-
+pub use futoin::Futoin;
 pub use options::{CONFIG_FILE, OPTIONS, Opt, markdown_table, serve_command};
+pub use value::{identifier as table_name, place};
 
 use crate::limits;
 use crate::listen::Address;
@@ -45,6 +46,8 @@ pub struct Config {
     pub grpc: Grpc,
     /// The HTTP front for operators; none if switched off.
     pub http: Option<Address>,
+    /// The front for clients of the original; none if switched off.
+    pub futoin: Option<Futoin>,
     /// The stream itself.
     pub stream: Stream,
     /// Deleting what everybody has; none if switched off.
@@ -175,7 +178,7 @@ pub struct Log {
 }
 
 /// Reads the configuration from the matches of [`serve_command`], the
-/// environment, and the file that one of these two names.
+/// environment, and the files that these name.
 ///
 /// # Errors
 ///
@@ -183,9 +186,9 @@ pub struct Log {
 pub fn load(
     matches: &ArgMatches,
     environment: impl IntoIterator<Item = (String, String)>,
-    read_file: impl FnOnce(&Path) -> std::io::Result<String>,
+    read_file: impl Fn(&Path) -> std::io::Result<String>,
 ) -> Result<Config, Faults> {
-    let mut reader = Reader::new(matches, environment, read_file);
+    let mut reader = Reader::new(matches, environment, &read_file);
     let archive = archive(&mut reader);
     // Also where another process archives.
     let archiving = archive.is_some();
@@ -194,6 +197,7 @@ pub fn load(
         archive,
         grpc: grpc(&mut reader),
         http: reader.get("http.listen", value::address_or_off),
+        futoin: futoin::futoin(&mut reader, &read_file),
         stream: stream(&mut reader),
         discard: discard(&mut reader, archiving),
         expire: reader.get("consumers.expire", value::expiry_rules),

@@ -6,6 +6,8 @@ use std::fmt::Write as _;
 
 use clap::{Arg, Command};
 
+use super::futoin;
+
 /// Every variable of ours begins with this.
 pub(super) const ENVIRONMENT_PREFIX: &str = "EVENTSTREAM_";
 
@@ -63,10 +65,10 @@ impl Opt {
     }
 }
 
-const SWITCH: &str = "true|false";
-const DURATION: &str = "DURATION";
+pub(super) const SWITCH: &str = "true|false";
+pub(super) const DURATION: &str = "DURATION";
 
-const fn opt(
+pub(super) const fn opt(
     key: &'static str,
     flag: &'static str,
     default: &'static str,
@@ -93,7 +95,26 @@ pub const CONFIG_FILE: Opt = opt(
 );
 
 /// All options that may stand in the file too.
-pub const OPTIONS: &[Opt] = &[
+pub const OPTIONS: &[Opt] = &joined();
+
+const COUNT: usize = TABLE.len() + futoin::TABLE.len();
+
+const fn joined() -> [Opt; COUNT] {
+    let mut all = [CONFIG_FILE; COUNT];
+    let mut at = 0;
+    while at < COUNT {
+        all[at] = if at < TABLE.len() {
+            TABLE[at]
+        } else {
+            futoin::TABLE[at - TABLE.len()]
+        };
+        at += 1;
+    }
+    all
+}
+
+/// Those of everything but the FutoIn front.
+const TABLE: &[Opt] = &[
     Opt {
         secret: true,
         ..opt(

@@ -223,6 +223,18 @@ impl EventStream {
         Ok(ids)
     }
 
+    /// The id itself if it is proven settled, else the frontier, which is lower.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub async fn settled_up_to(&self, id: EventId) -> Result<EventId, Error> {
+        let engine = &self.engine;
+        if id > engine.hub.tip().frontier {
+            engine.tailer.prove().await?;
+        }
+        Ok(id.min(engine.hub.tip().frontier))
+    }
+
     /// Whether the database works, and every change of it.
     #[must_use]
     pub fn database(&self) -> watch::Receiver<DatabaseState> {

@@ -139,8 +139,10 @@ impl Engine {
     /// The consumer, if it may be polled now.
     async fn pollable(&self, key: &ConsumerKey, epoch: Option<i64>) -> Result<Consumer, Error> {
         let mut consumer = self.registered(key).await?;
-        // The session in the way may have ended here a moment ago.
-        if consumer.session.is_some() && self.sessions.flush().await? {
+        // The session in the way may have ended here a moment ago, and its row
+        // may be gone by now, whoever removed it.
+        if consumer.session.is_some() {
+            self.sessions.flush().await?;
             consumer = self.registered(key).await?;
         }
         self.refuse_stopped(&consumer).await?;

@@ -140,6 +140,18 @@ impl Subscription {
         Some(outcome)
     }
 
+    /// Completes when the consumer was lost, which the next message then tells.
+    /// For whoever does not take messages for a while.
+    pub async fn lost(&self) {
+        if let Claim::Held(held) = &self.claim {
+            let mut end = held.session.end();
+            // The session holds the sender.
+            let _ = end.wait_for(Option::is_some).await;
+        } else {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Standing by if need be, until the consumer is ours.
     async fn open(&mut self) -> Result<Delivery, Error> {
         while let Claim::StandBy(session) = &self.claim {

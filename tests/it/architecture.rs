@@ -28,6 +28,18 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &["error", "event", "limits", "proto", "store", "stream"],
     ),
     (
+        "futoin",
+        &[
+            "error",
+            "event",
+            "lifecycle",
+            "limits",
+            "listen",
+            "stream",
+            "telemetry",
+        ],
+    ),
+    (
         "upkeep",
         &[
             "error",
@@ -42,13 +54,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("http", &["lifecycle", "limits", "telemetry"]),
     (
         "config",
-        &["limits", "listen", "store", "telemetry", "upkeep"],
+        &["futoin", "limits", "listen", "store", "telemetry", "upkeep"],
     ),
     ("cli", &["config", "event", "limits", "proto", "store"]),
     (
         "app",
         &[
             "config",
+            "futoin",
             "grpc",
             "http",
             "lifecycle",
@@ -95,7 +108,7 @@ fn imports_go_one_way() {
 fn of_the_service_only_the_store_speaks_sql_and_only_fronts_speak_protocols() {
     let mut faults = Vec::new();
     for room in [
-        "event", "stream", "upkeep", "grpc", "http", "cli", "config", "app",
+        "event", "stream", "upkeep", "grpc", "futoin", "http", "cli", "config", "app",
     ] {
         for (file, text) in sources(room) {
             if text.contains("sqlx") {

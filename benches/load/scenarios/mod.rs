@@ -7,6 +7,7 @@ pub(crate) mod discard;
 pub(crate) mod drain;
 pub(crate) mod fanout;
 pub(crate) mod flat;
+pub(crate) mod futoin;
 pub(crate) mod idle;
 pub(crate) mod latency;
 pub(crate) mod producers;
