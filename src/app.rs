@@ -71,9 +71,7 @@ pub async fn serve_until(
     // Acknowledgements of the streams that end, and questions about the
     // readiness, are still taken while the streams end.
     let closing = CancellationToken::new();
-    let health = start_grpc(&config, &life, &stream, &closing)?;
-    // Its names are known from the first call on.
-    grpc::set_health(&health, false).await;
+    let health = start_grpc(&config, &life, &stream, &closing).await?;
     let futoin = start_futoin(&config, &life, &stream, &closing)?;
     start_http(&config, &life, &stream, &metrics, futoin, &closing)?;
     let farewell = farewell(
@@ -149,7 +147,7 @@ async fn start_archiver(
     Ok(())
 }
 
-fn start_grpc(
+async fn start_grpc(
     config: &Config,
     life: &Lifecycle,
     stream: &EventStream,
@@ -159,7 +157,7 @@ fn start_grpc(
         reflection: config.grpc.reflection,
         web: config.grpc.web,
     };
-    let (routes, health) = grpc::routes(stream.clone(), features)?;
+    let (routes, health) = grpc::routes(stream.clone(), features).await?;
     let guards = Guards {
         connections: config.grpc.max_connections,
         ..Guards::default()

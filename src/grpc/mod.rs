@@ -63,13 +63,18 @@ pub struct Features {
     pub web: bool,
 }
 
-/// The routes of the front, and the reporter of `grpc.health.v1`.
+/// The routes of the front, and the reporter of `grpc.health.v1`, which knows
+/// every service from the first call on: none serves yet.
 ///
 /// # Errors
 /// When the compiled-in descriptors are broken.
-pub fn routes(stream: EventStream, features: Features) -> anyhow::Result<(Router, HealthReporter)> {
+pub async fn routes(
+    stream: EventStream,
+    features: Features,
+) -> anyhow::Result<(Router, HealthReporter)> {
     let front = Front { stream };
     let (reporter, health) = tonic_health::server::health_reporter();
+    set_health(&reporter, false).await;
     let mut services = Routes::builder();
     services
         .add_service(health)
