@@ -87,9 +87,7 @@ impl Client {
     pub async fn ask(&self, order: &str, args: Value) -> Result<Value, Refused> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (answer, answered) = oneshot::channel();
-        let mut listeners = self.listeners.lock().expect("no panic inside");
-        listeners.answers.insert(id, answer);
-        drop(listeners);
+        self.expect_answer(id, answer);
         let line = format!("{}\n", json!({"id": id, "order": order, "args": args}));
         let mut orders = self.orders.lock().await;
         orders
@@ -101,6 +99,11 @@ impl Client {
             .await
             .unwrap_or_else(|_| panic!("{line} is answered"))
             .expect("it runs until it is told not to")
+    }
+
+    fn expect_answer(&self, id: u64, answer: oneshot::Sender<Result<Value, Refused>>) {
+        let mut listeners = self.listeners.lock().expect("no panic inside");
+        listeners.answers.insert(id, answer);
     }
 
     /// The same for an order that must succeed.
