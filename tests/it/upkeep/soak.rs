@@ -321,11 +321,11 @@ async fn judge(notes: &Notes, rows: &[(&'static str, Row)]) -> Vec<String> {
             return vec![format!("{} stands still", notes.reading.component)];
         }
     }
-    // The last acknowledgement may be under way.
+    // The last acknowledgement may be under way; a session after it starts there.
     eventually(async || {
         let seen = notes.seen.lock().expect("no panic inside");
         match seen.last() {
-            Some(Seen::Acked(id)) if *id >= last => Ok(()),
+            Some(Seen::Acked(id) | Seen::Started(id)) if *id >= last => Ok(()),
             other => Err(format!("{other:?}")),
         }
     })
