@@ -29,6 +29,7 @@ mod push;
 mod rest;
 mod run;
 mod security;
+mod source;
 mod turns;
 mod users;
 mod websocket;
