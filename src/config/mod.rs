@@ -126,6 +126,8 @@ pub struct Grpc {
     pub reflection: bool,
     /// Whether browsers may speak gRPC-Web to it.
     pub web: bool,
+    /// Pages of which other origins may.
+    pub web_origins: Vec<String>,
 }
 
 /// The stream itself.
@@ -281,6 +283,7 @@ fn grpc(reader: &mut Reader) -> Grpc {
         ),
         reflection: reader.get("grpc.reflection", value::boolean),
         web: reader.get("grpc.web", value::boolean),
+        web_origins: reader.get("grpc.web_origins", value::origins),
     }
 }
 

@@ -108,6 +108,34 @@ fn switches_need_no_value_but_take_one() {
 }
 
 #[test]
+fn origins_are_those_that_a_browser_says() {
+    for sound in [
+        "*",
+        "http://127.0.0.1:8000",
+        " https://a.example  http://b.example:81 ",
+    ] {
+        let config = start()
+            .flags(&["--grpc-web-origins", sound])
+            .load()
+            .unwrap();
+        let expected: Vec<_> = sound.split_whitespace().collect();
+        assert_eq!(config.grpc.web_origins, expected);
+    }
+    for faulty in [
+        "* http://a.example",
+        "a.example",
+        "http://a.example/",
+        "http://a.example/page",
+        "HTTP://A.example",
+        "http://me@a.example",
+        "file:///a",
+    ] {
+        let faults = start().flags(&["--grpc-web-origins", faulty]).faults();
+        assert!(faults.contains("must be * or origins like"), "{faults}");
+    }
+}
+
+#[test]
 fn all_faults_are_reported_with_origin_text_and_rule() {
     let faults = start()
         .file("[grpc]\nmax_connections = 0\nlisen = 'x'\nweb = 1.5\n[db]\nqueue_table = 'a b'")
