@@ -156,27 +156,6 @@ fn sqlite_path(rest: &str) -> Read<PathBuf> {
     Ok(PathBuf::from(path))
 }
 
-/// Origins such as `https://shop.example:8443`, separated by spaces; `*` alone is all.
-pub(super) fn origins(text: &str) -> Read<Vec<String>> {
-    let origins: Vec<_> = text.split_whitespace().map(str::to_owned).collect();
-    let sound = origins == ["*"] || origins.iter().all(|origin| is_origin(origin));
-    if sound {
-        return Ok(origins);
-    }
-    Err("must be * or origins like https://shop.example:8443, separated by spaces".to_owned())
-}
-
-/// As a browser says it: no path, no user, nothing in capitals.
-fn is_origin(text: &str) -> bool {
-    let Ok(uri) = text.parse::<http::Uri>() else {
-        return false;
-    };
-    let host = uri.authority().map(http::uri::Authority::as_str);
-    matches!(uri.scheme_str(), Some("http" | "https"))
-        && host.is_some_and(|host| !host.contains('@') && text.ends_with(&format!("//{host}")))
-        && !text.contains(|letter: char| letter.is_ascii_uppercase())
-}
-
 /// Rules such as `web:TMP_* warn=1d unregister=7d`, separated by `;`.
 pub(super) fn expiry_rules(text: &str) -> Read<Vec<ExpiryRule>> {
     let texts = text

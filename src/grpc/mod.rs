@@ -14,16 +14,14 @@ mod status;
 pub mod wire;
 
 use axum::Router;
-use http::{HeaderName, HeaderValue, Method};
 use tonic::{Request, Status, service::Routes};
 use tonic_health::{ServingStatus, server::HealthReporter};
-use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use self::server::{
     admin_service_server::AdminServiceServer, gen_service_server::GenServiceServer,
     poll_service_server::PollServiceServer, push_service_server::PushServiceServer,
 };
-use crate::{event::User, limits, proto, stream::EventStream};
+use crate::{event::User, limits, origins::Origins, proto, stream::EventStream};
 
 /// The generated server traits.
 pub mod server {
@@ -63,8 +61,8 @@ pub struct Features {
     pub reflection: bool,
     /// gRPC-Web, for browsers.
     pub web: bool,
-    /// Pages of other origins that may call by it; `*` for all.
-    pub web_origins: Vec<String>,
+    /// Pages of other origins that may call by it.
+    pub web_origins: Origins,
 }
 
 /// The routes of the front, and the reporter of `grpc.health.v1`, which knows
@@ -112,29 +110,10 @@ pub async fn routes(
     if features.web {
         router = router.layer(tonic_web::GrpcWebLayer::new());
         if !features.web_origins.is_empty() {
-            router = router.layer(cross_origin(&features.web_origins)?);
+            router = router.layer(features.web_origins.layer());
         }
     }
     Ok((router, reporter))
-}
-
-/// Browsers let pages of these origins call, and read what gRPC-Web says in
-/// headers. Without it they let nobody: the content type alone makes them ask.
-fn cross_origin(origins: &[String]) -> anyhow::Result<CorsLayer> {
-    let allowed = if origins == ["*"] {
-        AllowOrigin::any()
-    } else {
-        let origins = origins.iter().map(|origin| HeaderValue::from_str(origin));
-        AllowOrigin::list(origins.collect::<Result<Vec<_>, _>>()?)
-    };
-    Ok(CorsLayer::new()
-        .allow_origin(allowed)
-        .allow_methods([Method::POST])
-        .allow_headers(AllowHeaders::mirror_request())
-        .expose_headers(
-            ["grpc-status", "grpc-message", "grpc-status-details-bin"].map(HeaderName::from_static),
-        )
-        .max_age(limits::CROSS_ORIGIN_MEMORY))
 }
 
 fn reflection() -> tonic_reflection::server::Builder<'static> {

@@ -245,7 +245,7 @@ async fn pages_of_configured_origins_may_call_and_no_others() {
         .await;
     let told = preflight(&server, "https://a.example:8443").await;
     assert_eq!(told[ALLOWED], "https://a.example:8443");
-    assert_eq!(told["access-control-allow-methods"], "POST");
+    assert_eq!(told["access-control-allow-methods"], "POST,GET");
     let headers = told["access-control-allow-headers"].to_str().expect("text");
     assert!(headers.contains("x-grpc-web") && headers.contains("authorization"));
     assert!(
