@@ -44,6 +44,12 @@ from_debian_without_service() {
     )
 }
 
+# at_least PROGRAM VERSION FOUND: fails where a program is too old to go on with.
+at_least() {
+    [ "$(printf '%s\n' "$2" "$3" | sort -V | head -n 1)" = "$2" ] ||
+        fail "$1 is ${3:-of unknown version}, the clients need $2 or later"
+}
+
 # A home appears in one move, when it is complete: an interrupted
 # installation is done again.
 adopt() {
@@ -130,6 +136,15 @@ if [ ! -e /usr/lib/galera/libgalera_smm.so ]; then
     from_debian_without_service galera_new_cluster galera-4
 fi
 from_debian rsync rsync
+from_debian npm nodejs npm
+at_least Node.js 20 "$(node --version | tr -d v)"
+from_debian go golang
+at_least Go 1.23 "$(go env GOVERSION | tr -d go)"
+at_least Python 3.10 "$(python3 -c 'import platform; print(platform.python_version())')"
+from_debian javac openjdk-17-jdk-headless
+at_least Java 17 "$(javac -version 2>&1 | cut -d' ' -f2)"
+from_debian mvn maven
+from_debian chromium chromium
 install_buf
 install_grpcurl
 install_futoin
