@@ -149,6 +149,24 @@ class EventStream:
         loop early acknowledges nothing. Without `max_wait` it ends when there is no event; with it, it waits so long
         with each call, and never ends.
         """
+        pages = self.poll_pages(
+            component, want=want, max_events=max_events, max_wait=max_wait, register=register, start=start
+        )
+        async for page in pages:
+            for event in page:
+                yield event
+
+    async def poll_pages(
+        self,
+        component: str,
+        *,
+        want: Sequence[str] | None = None,
+        max_events: int = 0,
+        max_wait: timedelta | None = None,
+        register: bool = True,
+        start: Start | None = None,
+    ) -> AsyncIterator[Sequence[Event]]:
+        """The same by the page: what one answer brought."""
         if register:
             await self.register(component, start)
         request = poll_pb2.PollEventsRequest(component=component, want=wanted(want), max_events=max_events)
@@ -157,11 +175,12 @@ class EventStream:
         timeout = self._timeout + (max_wait or timedelta())
         while True:
             page = await self._repeat(self._connection.poll.PollEvents, request, timeout)
-            for message in page.events:
-                yield Event(message)
-            behind = page.last_id > request.last_id
+            if page.events:
+                yield [Event(message) for message in page.events]
+            # What was filtered out is acknowledged too.
+            at_end = not page.more and page.last_id == request.last_id
             request.last_id, request.epoch = page.last_id, page.epoch
-            if not page.more and max_wait is None and not behind:
+            if at_end and max_wait is None:
                 return
 
     # Consumers and the state of the stream

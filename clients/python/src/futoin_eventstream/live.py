@@ -51,6 +51,11 @@ class LiveReceiver:
         self.dropped = 0
         """Events that the service left out because this receiver was too slow, so far."""
 
+    @property
+    def stopped(self) -> bool:
+        """It was told to end."""
+        return bool(self._stopping)
+
     def stop(self) -> None:
         """Ends the iteration."""
         self._stopping.set()

@@ -22,7 +22,7 @@ from futoin.evt.v1 import poll_pb2
 
 from . import start as place
 from .connection import Connection
-from .errors import ServiceError
+from .errors import ServiceError, SessionLost
 from .events import Event
 from .flag import Flag
 from .handling import Handling
@@ -83,7 +83,7 @@ class ReliableReceiver:
         attempt = 0
         while not self._stopping:
             error, delivered = await self._attempt()
-            if self._stopping and not (error and is_final(error)):
+            if self._stopping and (error is None or isinstance(error, (ServiceError, SessionLost))):
                 return
             assert error is not None, "a session ends without an error only when asked to"
             if is_final(error):
@@ -150,13 +150,14 @@ class ReliableReceiver:
 
     def _start(self) -> Start | None:
         """Only a replay names its start, and only until it has reached the stored position."""
-        if not self._settings.replay:
+        start = self._settings.start
+        if not self._settings.replay or start is None:
             return None
-        if not self._position:
-            return self._settings.start
-        if self._stored is not None and self._stored <= self._position:
+        if self._position:
+            start = Start.after(self._position)
+        if start.id is not None and self._stored is not None and self._stored <= start.id:
             return None
-        return Start.after(self._position)
+        return start
 
     async def _pause(self, attempt: int, error: Exception) -> None:
         delay = self._settings.backoff.delay(attempt, getattr(error, "retry_after", None))

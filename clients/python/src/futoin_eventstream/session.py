@@ -83,12 +83,12 @@ class Session:
         tasks: list[asyncio.Task[None]] = []
         try:
             await self._subscription.open()
+            # It reads to the last, though it takes nothing after the end: a take-over still matters then.
             reader = self._spawn(self._read())
             rest = [self._spawn(self._acknowledge())]
             rest += [self._spawn(self._handle()) for _ in range(self._settings.workers)]
             tasks = [reader, *rest]
             await self._over.wait()
-            reader.cancel()
             await asyncio.gather(*rest)
             await self._acknowledge_last()
         finally:
@@ -114,6 +114,8 @@ class Session:
     async def _read(self) -> None:
         while True:
             message = await self._subscription.read()
+            if self._over:
+                continue
             kind = message.WhichOneof("payload")
             if kind == "started":
                 self._begin(message.started)
