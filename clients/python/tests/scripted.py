@@ -4,9 +4,12 @@ A part for asyncio and one for threads make the same receivers of the same words
 """
 
 import json
+import subprocess
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
+
+from environment import given
 
 from futoin_eventstream import (
     Backoff,
@@ -21,7 +24,7 @@ from futoin_eventstream import (
 
 Report = Callable[..., None]
 
-_ERRORS = (ServiceError, HandlerFailed)
+CASES = subprocess.run([given("TEST_SCRIPTED"), "--list"], check=True, capture_output=True, text=True).stdout.split()
 
 
 def options_of(receiver: dict[str, Any], report: Report, dead_letter: Any) -> dict[str, Any]:

@@ -2,17 +2,14 @@
 
 import asyncio
 import json
-import subprocess
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from environment import given
-from scripted import Plan, error_of, line, options_of
+from scripted import CASES, Plan, error_of, line, options_of
 
 from futoin_eventstream import Event, EventStream, LiveReceiver, ReliableReceiver
-
-CASES = subprocess.run([given("TEST_SCRIPTED"), "--list"], check=True, capture_output=True, text=True).stdout.split()
 
 
 class Player:
@@ -23,7 +20,7 @@ class Player:
         self._stream = EventStream(address)
         self._reports = reports
         self._plan = Plan(spec)
-        self._release = asyncio.Event()
+        self._release = asyncio.Semaphore(0)
         self._receiver: ReliableReceiver | LiveReceiver | None = None
         self.task: asyncio.Task[None] | None = None
         self.ended = asyncio.Event()
@@ -32,7 +29,7 @@ class Player:
         if word == "start":
             self.task = asyncio.create_task(self._play())
         elif word == "release":
-            self._release.set()
+            self._release.release()
         elif word == "cancel":
             self.task.cancel()
         else:
@@ -80,8 +77,7 @@ class Player:
         for event in events:
             self._report(did="handle", id=event.id)
             if self._plan.waits(event):
-                await self._release.wait()
-                self._release.clear()
+                await self._release.acquire()
             self._plan.work(event)
             self._report(did="handled", id=event.id)
 
