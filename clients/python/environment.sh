@@ -17,3 +17,14 @@ environment() {
     fi
     echo "$home"
 }
+
+# The headers with which one of the tested drivers is built.
+need_mariadb_config() {
+    command -v mariadb_config >/dev/null && return
+    if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+        fail "mariadb_config is missing; install it (Debian: apt-get install libmariadb-dev) and repeat"
+    fi
+    say "installing libmariadb-dev from Debian"
+    apt-get update -qq &&
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends libmariadb-dev >/dev/null
+}

@@ -23,5 +23,6 @@ trap 'rm -rf "$new"' EXIT
 )
 # Messages need no file for gRPC.
 rm -f "$new"/out/futoin/evt/v1/types_pb2_grpc.py*
+touch "$new/out/futoin/evt/v1/py.typed"
 rm -rf "$src/futoin"
 mv "$new/out/futoin" "$src/futoin"
