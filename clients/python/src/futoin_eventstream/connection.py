@@ -34,7 +34,7 @@ MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 Token = str | Callable[[], str | Awaitable[str]]
 """A bearer token, or what gives one for each call."""
 
-_OPTIONS = [
+_OPTIONS: list[tuple[str, int | str]] = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     # The back-off is ours; the channel's own would grow to two minutes.
@@ -93,7 +93,7 @@ class Connection:
             credentials = (tls or Tls()).to_credentials()
             channel = grpc.aio.secure_channel(target, credentials, options=_OPTIONS)
         else:
-            channel = grpc.aio.insecure_channel(target, options=_OPTIONS)
+            channel = grpc.aio.insecure_channel(target, options=_OPTIONS + _authority(target))
         self._channel = channel
         self.admin = cast("AdminServiceAsyncStub", admin_pb2_grpc.AdminServiceStub(channel))
         self.gen = cast("GenServiceAsyncStub", gen_pb2_grpc.GenServiceStub(channel))
@@ -159,6 +159,11 @@ def _target(address: str) -> tuple[str, bool]:
     if ":" not in rest.rpartition("]")[2]:
         rest += ":443" if scheme == "https" else ":80"
     return rest, scheme == "https"
+
+
+def _authority(target: str) -> list[tuple[str, int | str]]:
+    # gRPC's own for a socket is its escaped path, which servers refuse.
+    return [("grpc.default_authority", "localhost")] if target.startswith("unix:") else []
 
 
 def _read(path: Path | str | None) -> bytes | None:
