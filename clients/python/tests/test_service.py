@@ -206,3 +206,4 @@ def test_threads() -> None:
         with stream.live(want=["P_SYNC"], start=Start.after(ids[0])) as live:
             assert next(live).id == ids[1]
         stream.unregister("P_SYNC")
+    stream.close()

@@ -89,7 +89,8 @@ class Session:
             rest += [self._spawn(self._handle()) for _ in range(self._settings.workers)]
             tasks = [reader, *rest]
             await self._over.wait()
-            await asyncio.gather(*rest)
+            # They keep their errors; what one raises is a handler's own cancellation.
+            await asyncio.gather(*rest, return_exceptions=True)
             await self._acknowledge_last()
         finally:
             self._subscription.close()

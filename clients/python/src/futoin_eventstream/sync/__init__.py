@@ -57,8 +57,7 @@ class EventStream:
 
     def close(self) -> None:
         """Closes the connection and what is open on it."""
-        self._thread.call(self._stream.close())
-        self._thread.close()
+        self._thread.close(self._stream.close)
 
     def add_event(
         self, type: str, data: Any, *, request_id: UUID | None = None, timeout: timedelta | None = None

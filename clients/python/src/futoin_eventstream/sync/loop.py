@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -48,9 +48,10 @@ class LoopThread:
                 return
             yield item
 
-    def close(self) -> None:
-        """Ends the thread."""
+    def close(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Does `last` there and ends the thread. Again: nothing."""
         if self._thread.is_alive():
+            self.call(last())
             self.call(self.loop.shutdown_asyncgens())
             self.loop.call_soon_threadsafe(self.loop.stop)
             self._thread.join()
