@@ -105,7 +105,6 @@ func (s *scene) follow(stdout io.Reader, stdin io.Closer) {
 		s.t.Errorf("dial: %v", err)
 		return
 	}
-	defer client.Close()
 	s.actors = make(map[string]*actor)
 	s.ended.Add(len(first.Receivers))
 	for _, role := range first.Receivers {
@@ -116,6 +115,7 @@ func (s *scene) follow(stdout io.Reader, stdin io.Closer) {
 	}
 	go func() {
 		s.ended.Wait()
+		client.Close() // with its streams, before the judge is told
 		stdin.Close()
 	}()
 	for {

@@ -40,7 +40,7 @@ var errHalted = errors.New("eventstream: halted")
 // policy. It gives up between two calls when the session halts.
 func (s *session) attempt(ctx context.Context, events []Event) error {
 	for {
-		if s.halt.Err() != nil {
+		if s.halt.Err() != nil || ctx.Err() != nil {
 			return errHalted
 		}
 		err := s.call(ctx, events)

@@ -137,17 +137,18 @@ func (r *receiver) subscription() *evtv1.ReadyToReceiveRequest {
 // start is left out unless a replay begins or goes on: the service knows the
 // position better than any memory.
 func (r *receiver) start() *evtv1.StartAt {
-	switch {
-	case !r.replaying:
+	if !r.replaying {
 		return nil
-	case r.handled == 0:
-		return r.options.Start.at
-	case r.stored > r.handled:
-		return StartAfter(r.handled).at
-	default:
+	}
+	next := r.options.Start.at
+	if r.handled > 0 {
+		next = StartAfter(r.handled).at
+	}
+	if after, known := next.GetAt().(*evtv1.StartAt_AfterId); known && after.AfterId >= r.stored {
 		r.replaying = false
 		return nil
 	}
+	return next
 }
 
 func (r *receiver) conflict() evtv1.ConflictPolicy {

@@ -49,8 +49,9 @@ func (r *receiver) session(ctx context.Context, handle GroupHandler, groups bool
 		return false, r.unlessStopped(err)
 	}
 	s := &session{receiver: r, handle: handle, groups: groups, queue: newQueue(r.live)}
-	s.context, s.end = context.WithCancelCause(ctx)
-	defer s.end(errClosed)
+	// Not ctx itself: its deadline would become the stream's.
+	s.context, s.end = context.WithCancelCause(context.WithoutCancel(ctx))
+	defer context.AfterFunc(ctx, func() { s.end(ctx.Err()) })()
 	var release context.CancelFunc
 	s.halt, release = r.untilStop(s.context)
 	defer release()

@@ -19,7 +19,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	_ "github.com/jackc/pgx/v5/stdlib"
-	_ "modernc.org/sqlite"
+	_ "github.com/mattn/go-sqlite3"
 )
 
 // adder is AddEvent of one library, in what it is bound to.
@@ -41,8 +41,8 @@ type library struct {
 
 func libraries() []library {
 	return []library{
-		{"sqlite_sql_Tx", "TEST_SQLITE", sqlTx("sqlite", sqliteDSN, eventstream.SQLite)},
-		{"sqlite_sql_Conn", "TEST_SQLITE", sqlConn("sqlite", sqliteDSN, eventstream.SQLite)},
+		{"sqlite_sql_Tx", "TEST_SQLITE", sqlTx("sqlite3", sqliteDSN, eventstream.SQLite)},
+		{"sqlite_sql_Conn", "TEST_SQLITE", sqlConn("sqlite3", sqliteDSN, eventstream.SQLite)},
 		{"postgres_sql_Tx", "TEST_POSTGRES", sqlTx("pgx", postgresURL, eventstream.Postgres)},
 		{"mysql_sql_Tx", "TEST_MYSQL", sqlTx("mysql", mysqlDSN, eventstream.MySQL)},
 		{"mysql_sql_Conn", "TEST_MYSQL", sqlConn("mysql", mysqlDSN, eventstream.MySQL)},
@@ -104,7 +104,7 @@ func TestRefusedBeforeTheInsert(t *testing.T) {
 // What runs without a transaction of the caller commits by itself.
 func TestAddEventWithoutATransaction(t *testing.T) {
 	pool := open(t, pgxpool.New)
-	db := openSQL(t, "sqlite", sqliteDSN(t))
+	db := openSQL(t, "sqlite3", sqliteDSN(t))
 	for name, c := range map[string]struct {
 		address string
 		add     func(context.Context) error
@@ -131,7 +131,7 @@ func TestAddEventWithoutATransaction(t *testing.T) {
 }
 
 func TestUnknownEngine(t *testing.T) {
-	db := openSQL(t, "sqlite", sqliteDSN(t))
+	db := openSQL(t, "sqlite3", sqliteDSN(t))
 	refused(t, "engine", eventstream.Engine(0).AddEvent(t.Context(), db, "GO_REFUSED", 1))
 }
 
@@ -220,7 +220,7 @@ func need(t *testing.T, name string) string {
 }
 
 func sqliteDSN(t *testing.T) string {
-	return "file:" + need(t, "TEST_SQLITE_DB") + "?_pragma=busy_timeout(10000)&_txlock=immediate"
+	return "file:" + need(t, "TEST_SQLITE_DB") + "?_busy_timeout=10000&_txlock=immediate"
 }
 
 func postgresURL(t *testing.T) string { return need(t, "TEST_POSTGRES_DB") }
@@ -325,16 +325,20 @@ func open[DB any](t *testing.T, connect func(context.Context, string) (DB, error
 }
 
 func pgxTx(t *testing.T, ctx context.Context) transaction {
-	return begunPgx(open(t, pgx.Connect).Begin(ctx))
+	return begunPgx(t, ctx, open(t, pgx.Connect))
 }
 
 func pgxpoolTx(t *testing.T, ctx context.Context) transaction {
-	return begunPgx(open(t, pgxpool.New).Begin(ctx))
+	return begunPgx(t, ctx, open(t, pgxpool.New))
 }
 
-func begunPgx(tx pgx.Tx, err error) transaction {
+func begunPgx(t *testing.T, ctx context.Context, db interface {
+	Begin(context.Context) (pgx.Tx, error)
+},
+) transaction {
+	tx, err := db.Begin(ctx)
 	if err != nil {
-		panic(err)
+		t.Fatal(err)
 	}
 	return transaction{
 		add: func(ctx context.Context, kind string, data any, options ...eventstream.InsertOption) error {
