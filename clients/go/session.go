@@ -8,7 +8,6 @@ import (
 	"time"
 
 	evtv1 "github.com/futoin/eventstream-rs/clients/go/futoin/evt/v1"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 )
 
@@ -24,7 +23,6 @@ type session struct {
 	*receiver
 	handle  GroupHandler
 	groups  bool
-	stream  grpc.ServerStreamingClient[evtv1.ReadyToReceiveResponse]
 	context context.Context
 	end     context.CancelCauseFunc
 	halt    context.Context
