@@ -60,6 +60,9 @@ func (a *acknowledger) work(ctx context.Context) {
 			if failure == nil {
 				break
 			}
+			if ctx.Err() != nil {
+				return
+			}
 			if failure.final() || failure.fenced() {
 				a.refused = true
 				a.session.end(failure)

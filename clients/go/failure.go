@@ -40,7 +40,8 @@ var errHalted = errors.New("eventstream: halted")
 // policy. It gives up between two calls when the session halts.
 func (s *session) attempt(ctx context.Context, events []Event) error {
 	for {
-		if s.halt.Err() != nil || ctx.Err() != nil {
+		// The last two are known here a moment before halt ends.
+		if s.halt.Err() != nil || s.stopped() || ctx.Err() != nil {
 			return errHalted
 		}
 		err := s.call(ctx, events)
