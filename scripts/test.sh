@@ -17,6 +17,7 @@ step "tools in .cache/tools" scripts/tools.sh
 step "lint" scripts/lint.sh
 tests=passed
 run_tests
+step "fuzz" scripts/fuzz.sh
 
 say "summary"
 grep -E '^ +(Running|Doc-tests) |^test result: |^test .* FAILED$' "$log" || true

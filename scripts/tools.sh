@@ -9,6 +9,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/steps.sh"
 BUF=1.75.0
 GRPCURL=1.9.3
 CARGO_DENY=0.20.2
+CARGO_FUZZ=0.13.2
 
 mkdir -p "$TOOLS/bin"
 
@@ -101,6 +102,16 @@ install_cargo_deny() {
     adopt "$home" bin/cargo-deny
 }
 
+install_cargo_fuzz() {
+    local home="$TOOLS/cargo-fuzz-$CARGO_FUZZ"
+    [ -d "$home" ] && return
+    from_debian g++ g++
+    say "building cargo-fuzz $CARGO_FUZZ (about a minute, once)"
+    rm -rf "$home.part"
+    cargo install --quiet --locked --root "$home.part" "cargo-fuzz@$CARGO_FUZZ"
+    adopt "$home" bin/cargo-fuzz
+}
+
 from_debian git git
 from_debian sqlite3 sqlite3
 from_debian python3 python3
@@ -123,3 +134,4 @@ install_buf
 install_grpcurl
 install_futoin
 install_cargo_deny
+install_cargo_fuzz
