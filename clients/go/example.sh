@@ -15,9 +15,11 @@ end() {
 trap end EXIT
 
 # A module cache of its own, filled from the usual one where that has a module.
+# It stays, as SQLite would be compiled anew for another place; our module goes.
 known=$(go env GOMODCACHE)/cache/download
 export GOPROXY="file://$home/proxy,file://$known,$(go env GOPROXY)"
-export GOMODCACHE="$home/modules" GONOSUMDB='github.com/futoin/*' GOFLAGS='-modcacherw -trimpath'
+export GOMODCACHE="$TOOLS/go-example-modules" GONOSUMDB='github.com/futoin/*' GOFLAGS=-modcacherw
+rm -rf "$GOMODCACHE"/{,cache/download/}github.com/futoin
 driver=$(awk '$1 == "github.com/mattn/go-sqlite3" { print $2 }' "$source/tests/go.mod")
 
 # own_names TABLE FILE...: names of this run's own, as the services are shared.
@@ -59,7 +61,6 @@ readme producer >producer/main.go
 own_names go_readme ./*/main.go
 go mod init example.org/readme
 go get github.com/futoin/eventstream-rs/clients/go@v0.1.0 "github.com/mattn/go-sqlite3@$driver"
-go vet ./...
 go build -o "$home/bin/" ./consumer ./producer
 receive "$home/bin/consumer"
 "$home/bin/producer"
@@ -74,8 +75,9 @@ go mod edit -dropreplace github.com/futoin/eventstream-rs/clients/go
 go get github.com/futoin/eventstream-rs/clients/go@v0.1.0
 go build -o "$home/bin/" ./order ./billing
 receive "$home/bin/billing" "http://$TEST_SQLITE"
-"$home/bin/order" "sqlite:$TEST_SQLITE_DB" 7 teapot
-expect 'invoice for order 7: teapot'
+number=$(date +%s)
+"$home/bin/order" "sqlite:$TEST_SQLITE_DB" "$number" teapot
+expect "invoice for order $number: teapot"
 kill -INT "$receiver"
 expect closed
 say "the package works as installed"
