@@ -179,6 +179,9 @@ pub(crate) enum Step {
     Failed(Map<String, Value>),
     /// Nothing may happen for so many milliseconds.
     Quiet(u64),
+    /// Lets so many milliseconds pass: what was sent to the client on two ways
+    /// shall not overtake itself.
+    Pause(u64),
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]

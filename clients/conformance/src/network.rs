@@ -39,7 +39,8 @@ impl Port {
         let connections = CancellationToken::new();
         let (open, is_open) = watch::channel(Some(connections.clone()));
         let (accepted, incoming) = mpsc::channel(16);
-        tokio::spawn(accept(address, is_open, accepted));
+        let listener = socket(address)?.listen(64)?;
+        tokio::spawn(accept(listener, is_open, accepted));
         let port = Self {
             address,
             connections,
@@ -76,50 +77,41 @@ fn socket(address: SocketAddr) -> io::Result<TcpSocket> {
 }
 
 async fn accept(
-    address: SocketAddr,
+    mut listener: TcpListener,
     mut is_open: watch::Receiver<Option<CancellationToken>>,
     accepted: mpsc::Sender<io::Result<Connection>>,
-) {
+) -> io::Result<()> {
+    let address = listener.local_addr()?;
     loop {
-        if is_open.borrow_and_update().is_some()
-            && let Err(error) = accept_while_open(address, &mut is_open, &accepted).await
-        {
-            let _ = accepted.send(Err(error)).await;
-            return;
+        accept_while_open(listener, &mut is_open, &accepted).await?;
+        if is_open.wait_for(Option::is_some).await.is_err() {
+            return Ok(());
         }
-        if is_open.changed().await.is_err() {
-            return;
-        }
+        listener = socket(address)?.listen(64)?;
     }
 }
 
 /// Returns when the port is shut, or nobody is left to serve.
 async fn accept_while_open(
-    address: SocketAddr,
+    listener: TcpListener,
     is_open: &mut watch::Receiver<Option<CancellationToken>>,
     accepted: &mpsc::Sender<io::Result<Connection>>,
 ) -> io::Result<()> {
-    let listener: TcpListener = socket(address)?.listen(64)?;
     loop {
-        tokio::select! {
-            changed = is_open.changed() => {
-                if changed.is_err() || is_open.borrow().is_none() {
-                    is_open.mark_changed();
-                    return Ok(());
-                }
-            }
-            connection = listener.accept() => {
-                let (stream, _) = connection?;
-                stream.set_nodelay(true)?;
-                let Some(cut) = is_open.borrow().clone() else {
-                    is_open.mark_changed();
-                    return Ok(());
-                };
-                let connection = Connection { stream, cut: Box::pin(cut.cancelled_owned()) };
-                if accepted.send(Ok(connection)).await.is_err() {
-                    return Ok(());
-                }
-            }
+        let stream = tokio::select! {
+            shut = is_open.wait_for(Option::is_none) => return Ok(drop(shut)),
+            connection = listener.accept() => connection?.0,
+        };
+        stream.set_nodelay(true)?;
+        let Some(cut) = is_open.borrow().clone() else {
+            return Ok(());
+        };
+        let connection = Connection {
+            stream,
+            cut: Box::pin(cut.cancelled_owned()),
+        };
+        if accepted.send(Ok(connection)).await.is_err() {
+            return Ok(());
         }
     }
 }

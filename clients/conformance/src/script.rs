@@ -24,6 +24,8 @@ use crate::{
 
 /// How long anything may take that the script waits for.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// The same once the runner has left: what is under way in the network.
+const LAST_PATIENCE: Duration = Duration::from_secs(5);
 
 pub(crate) struct Script {
     case: Case,
@@ -74,7 +76,8 @@ impl Script {
             Step::Tell(tell) => self.tell(*tell),
             Step::Register(register) => self.register(register).await,
             Step::Subscribe(subscribe) => self.subscribe(subscribe).await,
-            Step::Quiet(millis) => self.quiet(Duration::from_millis(*millis)).await,
+            Step::Quiet(millis) => self.wait(*millis, false).await,
+            Step::Pause(millis) => self.wait(*millis, true).await,
             Step::AnswerAcks(answers) => {
                 self.judge.ack_answers.extend(answers.iter().cloned());
                 Ok(())
@@ -378,13 +381,13 @@ impl Script {
         }
     }
 
-    /// Nothing is reported, called or closed for a while.
-    async fn quiet(&mut self, duration: Duration) -> Result<()> {
-        let end = tokio::time::Instant::now() + duration;
+    /// Observes for a while; something may happen then, or nothing.
+    async fn wait(&mut self, millis: u64, something: bool) -> Result<()> {
+        let end = tokio::time::Instant::now() + Duration::from_millis(millis);
         while let Ok(observation) = timeout_at(end, self.observed.recv()).await {
             let observation = observation.ok_or_else(|| anyhow!("the service is gone"))?;
             self.judge.observe(observation)?;
-            bail!("nothing was to happen for {duration:?}");
+            ensure!(something, "nothing was to happen for {millis} ms");
         }
         Ok(())
     }
@@ -413,14 +416,17 @@ impl Script {
         what: &str,
         mut take: impl FnMut(&mut Judge, usize) -> Result<Option<T>>,
     ) -> Result<T> {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let mut deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
             if let Some(taken) = take(&mut self.judge, self.subject)? {
                 return Ok(taken);
             }
-            ensure!(!self.judge.runner_left, "the runner closed its end, expected was {what}");
+            if self.judge.runner_left {
+                deadline = deadline.min(tokio::time::Instant::now() + LAST_PATIENCE);
+            }
             let Ok(observation) = timeout_at(deadline, self.observed.recv()).await else {
                 self.judge.judge_rest()?;
+                ensure!(!self.judge.runner_left, "expected {what}, but the runner closed its end");
                 bail!("expected {what}, but nothing came for {PATIENCE:?}");
             };
             let observation = observation.ok_or_else(|| anyhow!("the service is gone"))?;

@@ -163,9 +163,12 @@ impl Session {
         }
     }
 
-    /// The connection is gone.
+    /// The connection is gone, and with it perhaps the latest answer.
     pub(crate) fn lose(&mut self) {
         self.silence();
+        if let Some((_, succeeded)) = &mut self.asked {
+            *succeeded = false;
+        }
         self.ended = true;
         self.messages = None;
     }
