@@ -16,7 +16,6 @@ final class OpenTelemetryTracing implements Tracing {
     }
 
     @Override
-    @SuppressWarnings("try") // The scope is there to be closed.
     public GroupHandler around(String component, GroupHandler handler) {
         return events -> {
             var span = start(component, events);

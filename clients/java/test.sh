@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# test.sh: formatter, compiler, tests and API documentation of the Java client,
+# beside the services of scripts/with-services.sh. A warning is an error.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+mvn --batch-mode --no-transfer-progress verify
