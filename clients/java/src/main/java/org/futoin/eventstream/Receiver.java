@@ -106,7 +106,15 @@ public abstract sealed class Receiver implements AutoCloseable permits ReliableR
      * @return done with the errors of {@link #await}; a copy, so completing it does nothing to the receiver
      */
     public final CompletableFuture<Void> completion() {
-        return completion.copy();
+        var copy = new CompletableFuture<Void>(); // CompletableFuture.copy() would wrap the error.
+        completion.whenComplete((done, error) -> {
+            if (error == null) {
+                copy.complete(null);
+            } else {
+                copy.completeExceptionally(error);
+            }
+        });
+        return copy;
     }
 
     /**

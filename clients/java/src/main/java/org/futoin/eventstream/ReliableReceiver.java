@@ -94,6 +94,7 @@ public final class ReliableReceiver extends Receiver {
         }
         registered = true;
         stored = answer.value().getConsumer().getPosition();
+        replaying &= !startsAtPosition();
         return null;
     }
 
@@ -106,6 +107,13 @@ public final class ReliableReceiver extends Receiver {
             request.setStart(resume());
         }
         return request.build();
+    }
+
+    /** True when there is nothing to replay: the start is where the component is, or it begins there now. */
+    private boolean startsAtPosition() {
+        return replaying
+                && reliability.start().hasAfterId()
+                && stored <= reliability.start().getAfterId();
     }
 
     private StartAt resume() {

@@ -87,7 +87,10 @@ class ConformanceTest {
                 receiver.start();
             }
         }
-        var listener = new Thread(() -> lines.lines().forEach(line -> tell(receivers, line)));
+        var listener = new Thread(() -> {
+            lines.lines().forEach(line -> tell(receivers, line));
+            receivers.values().forEach(ScriptedReceiver::giveUp);
+        });
         listener.start();
         receivers.values().forEach(ScriptedReceiver::awaitEnd);
     }

@@ -25,6 +25,7 @@ final class ScriptedReceiver implements ReceiverListener {
     private final CompletableFuture<Void> end = new CompletableFuture<>();
     private final Map<Long, JsonNode> behaviour = new HashMap<>();
     private final Map<Long, Integer> calls = new ConcurrentHashMap<>();
+    private final Map<Long, Integer> buried = new ConcurrentHashMap<>();
     private final Semaphore released = new Semaphore(0);
 
     ScriptedReceiver(EventStream stream, JsonNode setting, Writer reports) {
@@ -57,6 +58,12 @@ final class ScriptedReceiver implements ReceiverListener {
             case "release" -> released.release();
             default -> throw new IllegalArgumentException(what);
         }
+    }
+
+    /** The script is over, and has judged already when this receiver is not. */
+    void giveUp() {
+        end.complete(null);
+        started.thenAccept(Receiver::cancel);
     }
 
     void awaitEnd() {
@@ -168,6 +175,11 @@ final class ScriptedReceiver implements ReceiverListener {
 
     private void deadLetter(Event event, Throwable error) {
         report("dead_letter", event);
+        int call = buried.merge(event.id(), 1, Integer::sum);
+        var rule = behaviour.get(event.id());
+        if (rule != null && call <= rule.path("dead_letter_fail").asInt()) {
+            throw new IllegalStateException("dead letter " + call + " fails as the case says");
+        }
     }
 
     @Override
