@@ -129,11 +129,19 @@ public final class EventStreamBuilder {
                 .keepAliveTime(PING_INTERVAL.toSeconds(), TimeUnit.SECONDS)
                 .keepAliveTimeout(PING_TIMEOUT.toSeconds(), TimeUnit.SECONDS)
                 .disableRetry();
-        return serverName == null ? channel : channel.overrideAuthority(serverName);
+        if (serverName != null) {
+            return channel.overrideAuthority(serverName);
+        }
+        // Of a socket gRPC would make the path a host name, which servers refuse.
+        return isUnix() ? channel.overrideAuthority("localhost") : channel;
+    }
+
+    private boolean isUnix() {
+        return address.startsWith("unix:");
     }
 
     private String target() {
-        if (address.startsWith("unix:")) {
+        if (isUnix()) {
             return address;
         }
         var hostAndPort = address.replaceFirst("^https?://", "").replaceFirst("/$", "");

@@ -71,11 +71,11 @@ public final class EventTable {
      * @throws SQLException as the driver fails
      */
     public void addEvent(Connection connection, NewEvent event) throws SQLException {
-        var now = (engine == null ? Engine.of(connection) : engine).utcNow;
-        var sql = "INSERT INTO " + name + " (type, data, ts) VALUES (?, ?, " + now + ")";
+        var dialect = engine == null ? Engine.of(connection) : engine;
+        var sql = "INSERT INTO " + name + " (type, data, ts) VALUES (?, ?, " + dialect.utcNow + ")";
         try (var insert = connection.prepareStatement(sql)) {
             insert.setString(1, event.type());
-            insert.setString(2, event.dataJson());
+            insert.setObject(2, event.dataJson(), dialect.dataType);
             insert.executeUpdate();
         }
     }
