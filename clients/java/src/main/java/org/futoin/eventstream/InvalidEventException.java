@@ -4,7 +4,10 @@ package org.futoin.eventstream;
 public final class InvalidEventException extends IllegalArgumentException {
     private static final long serialVersionUID = 1;
 
+    /** Which part is wrong. */
     private final String field;
+
+    /** The rule that it breaks. */
     private final String rule;
 
     InvalidEventException(String field, String rule, Throwable cause) {

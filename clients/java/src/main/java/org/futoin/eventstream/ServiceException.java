@@ -16,10 +16,18 @@ import java.util.Optional;
 public final class ServiceException extends EventStreamException {
     private static final long serialVersionUID = 1;
 
+    /** The gRPC code. */
     private final Status.Code code;
+
+    /** Of ErrorInfo, or empty. */
     private final String reason;
+
+    /** Of BadRequest, or empty. */
     private final String field;
+
+    /** Of RetryInfo, or null. */
     private final Duration retryAfter;
+
     private final transient Map<String, String> metadata;
 
     private ServiceException(Throwable cause, Status status, com.google.rpc.Status details) {
