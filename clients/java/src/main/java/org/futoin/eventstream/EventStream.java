@@ -101,6 +101,12 @@ public final class EventStream implements AutoCloseable {
                 .addAllEvents(NewEvent.toProto(events))
                 .setRequestId(requestId.toString())
                 .build();
+        if (events.isEmpty() || events.size() > Rules.MAX_BATCH_EVENTS) {
+            throw new InvalidEventException("events", "must be 1 to 1000");
+        }
+        if (request.getSerializedSize() > Rules.MAX_MESSAGE_BYTES) {
+            throw new InvalidEventException("events", "must have at most 16 MiB together");
+        }
         return service.repeated(limit -> service.gen(limit).addEvents(request)).getIdsList();
     }
 
@@ -167,7 +173,7 @@ public final class EventStream implements AutoCloseable {
         return new Admin(service);
     }
 
-    /** Closes the connection. Close receivers first: those that still run lose their last acknowledgements. */
+    /** Closes the receivers that still run, as {@link Receiver#close} does, and then the connection. */
     @Override
     public void close() {
         service.close();

@@ -23,7 +23,7 @@ public final class InvalidEventException extends IllegalArgumentException {
     /**
      * Which part is wrong.
      *
-     * @return {@code type}, {@code data} or {@code table}
+     * @return {@code type}, {@code data}, {@code events} or {@code table}
      */
     public String field() {
         return field;

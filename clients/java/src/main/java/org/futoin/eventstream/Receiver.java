@@ -50,6 +50,7 @@ public abstract sealed class Receiver implements AutoCloseable permits ReliableR
     }
 
     final void begin() {
+        service.began(this);
         thread.start();
     }
 
@@ -151,6 +152,7 @@ public abstract sealed class Receiver implements AutoCloseable permits ReliableR
             completion.completeExceptionally(e);
         } finally {
             interruptHandlers();
+            service.ended(this);
         }
     }
 

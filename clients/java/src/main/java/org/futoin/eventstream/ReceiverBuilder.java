@@ -14,6 +14,8 @@ import org.futoin.evt.v1.Want;
  */
 public abstract sealed class ReceiverBuilder<B extends ReceiverBuilder<B>>
         permits ReliableReceiver.Builder, LiveReceiver.Builder {
+    private static final int MAX_LABEL = 128;
+
     final Service service;
     final ReadyToReceiveRequest.Builder request;
     private FailurePolicy onFailure = FailurePolicy.retry();
@@ -22,9 +24,13 @@ public abstract sealed class ReceiverBuilder<B extends ReceiverBuilder<B>>
 
     ReceiverBuilder(Service service, String component) {
         this.service = service;
-        this.request = ReadyToReceiveRequest.newBuilder()
-                .setComponent(component)
-                .setClientLabel(ManagementFactory.getRuntimeMXBean().getName());
+        this.request =
+                ReadyToReceiveRequest.newBuilder().setComponent(component).setClientLabel(processAndHost());
+    }
+
+    private static String processAndHost() {
+        var name = ManagementFactory.getRuntimeMXBean().getName();
+        return name.substring(0, Math.min(name.length(), MAX_LABEL));
     }
 
     abstract B self();

@@ -5,6 +5,8 @@ import io.grpc.ConnectivityState;
 import io.grpc.ManagedChannel;
 import io.grpc.Status;
 import java.time.Duration;
+import java.util.Set;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.Executors;
 import java.util.concurrent.ScheduledExecutorService;
 import java.util.concurrent.TimeUnit;
@@ -29,6 +31,7 @@ final class Service implements AutoCloseable {
     private final CallCredentials token;
     private final Duration timeout;
     private final Tracing tracing;
+    private final Set<Receiver> receivers = ConcurrentHashMap.newKeySet();
     private final ScheduledExecutorService timer = Executors.newSingleThreadScheduledExecutor(Service::timerThread);
 
     /** A token may be null: there is none. */
@@ -94,7 +97,17 @@ final class Service implements AutoCloseable {
     }
 
     void later(Duration delay, Runnable work) {
-        timer.schedule(work, delay.toNanos(), TimeUnit.NANOSECONDS);
+        if (!timer.isShutdown()) {
+            timer.schedule(work, delay.toNanos(), TimeUnit.NANOSECONDS);
+        }
+    }
+
+    void began(Receiver receiver) {
+        receivers.add(receiver);
+    }
+
+    void ended(Receiver receiver) {
+        receivers.remove(receiver);
     }
 
     /** One try, for what must not be done twice. */
@@ -147,9 +160,11 @@ final class Service implements AutoCloseable {
         }
     }
 
-    /** Waits a moment for calls that are under way, then ends them. */
+    /** Closes the receivers, waits a moment for other calls that are under way, and ends them. */
     @Override
     public void close() {
+        receivers.forEach(Receiver::stop);
+        receivers.forEach(Receiver::close);
         timer.shutdownNow();
         channel.shutdown();
         try {

@@ -17,9 +17,13 @@ import java.io.IOException;
 import java.lang.ProcessBuilder.Redirect;
 import java.nio.file.Path;
 import java.time.Duration;
+import java.util.ArrayDeque;
+import java.util.List;
+import java.util.UUID;
 import java.util.concurrent.BlockingQueue;
 import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
+import java.util.stream.IntStream;
 import org.futoin.evt.v1.AdminServiceGrpc;
 import org.futoin.evt.v1.GetStatusRequest;
 import org.futoin.evt.v1.GetStatusResponse;
@@ -53,6 +57,49 @@ class ConnectionTest {
         } finally {
             service.destroyForcibly().waitFor();
         }
+    }
+
+    @Test
+    void anImportThatIsBrokenOffAddsNothingTwice() throws Exception {
+        var address = "unix:" + directory.resolve("socket");
+        var services = new ArrayDeque<>(List.of(serve(address)));
+        try (var stream = EventStream.connect(address)) {
+            stream.admin().register("J_broken", Start.afterId(0));
+            Iterable<NewEvent> events = () -> IntStream.range(0, 20_000)
+                    .peek(n -> {
+                        if (n == 15_000 && services.size() == 1) {
+                            services.add(restart(services.peek(), address));
+                        }
+                    })
+                    .mapToObj(n -> NewEvent.of("J_BROKEN", n))
+                    .iterator();
+            assertEquals(20_000, stream.importEvents(events, UUID.randomUUID()).getEventCount());
+            int expected = 0;
+            for (var event : stream.poll("J_broken")) {
+                assertEquals(expected++, event.data().intValue());
+            }
+            assertEquals(20_000, expected);
+            assertEquals(2, services.size());
+        } finally {
+            services.getLast().destroyForcibly().waitFor();
+        }
+    }
+
+    private Process restart(Process service, String address) {
+        try {
+            service.destroyForcibly().waitFor();
+            return serve(address);
+        } catch (IOException | InterruptedException e) {
+            throw new IllegalStateException(e);
+        }
+    }
+
+    @Test
+    void aClosedClientStopsItsReceivers() throws Exception {
+        var stream = Services.connect("SQLITE");
+        var receiver = stream.live().handle(new Services.Inbox());
+        stream.close();
+        receiver.await();
     }
 
     private Process serve(String address) throws IOException {

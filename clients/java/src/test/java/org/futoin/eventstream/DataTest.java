@@ -4,6 +4,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 
 import java.math.BigInteger;
+import java.util.List;
 import java.util.Optional;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -64,6 +65,15 @@ class DataTest {
                 "type",
                 assertThrows(InvalidEventException.class, () -> NewEvent.of(type, 1))
                         .field());
+    }
+
+    @Test
+    void aBatchHasAnEndAndASize() {
+        try (var stream = EventStream.connect("127.0.0.1:1")) {
+            var large = NewEvent.of("T", "x".repeat(6 << 20));
+            assertThrows(InvalidEventException.class, () -> stream.addEvents(List.of()));
+            assertThrows(InvalidEventException.class, () -> stream.addEvents(List.of(large, large, large)));
+        }
     }
 
     @Test
