@@ -96,6 +96,11 @@ final class Session implements ClientResponseObserver<ReadyToReceiveRequest, Rea
         });
     }
 
+    /** A call may fail while its stub still sends the request, and must not be cancelled under it. */
+    private void ended(EventStreamException reason) {
+        monitor.update(() -> end = end == null ? reason : end);
+    }
+
     void close() {
         call.cancel("the receiver is done with it", null);
     }
@@ -115,12 +120,12 @@ final class Session implements ClientResponseObserver<ReadyToReceiveRequest, Rea
 
     @Override
     public void onError(Throwable error) {
-        end(ServiceException.of(error));
+        ended(ServiceException.of(error));
     }
 
     @Override
     public void onCompleted() {
-        end(new EventStreamException("the service ended the stream"));
+        ended(new EventStreamException("the service ended the stream"));
     }
 
     private void read(ReadyToReceiveResponse message) {
