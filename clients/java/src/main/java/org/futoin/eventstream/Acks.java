@@ -14,8 +14,6 @@ import org.slf4j.LoggerFactory;
  */
 final class Acks implements StreamObserver<AckResponse> {
     private static final Logger LOG = LoggerFactory.getLogger(ReliableReceiver.class);
-    private static final Duration CALL_LIMIT = Duration.ofSeconds(10);
-
     /** A peer that is gone must not keep a receiver from reconnecting, or a program from ending. */
     private static final Duration FLUSH_LIMIT = Duration.ofSeconds(5);
 
@@ -112,7 +110,7 @@ final class Acks implements StreamObserver<AckResponse> {
         underWay = true;
         sent = progress.position();
         service.pushStub()
-                .withDeadlineAfter(CALL_LIMIT.toMillis(), TimeUnit.MILLISECONDS)
+                .withDeadlineAfter(session.patience(), TimeUnit.NANOSECONDS)
                 .ack(template.toBuilder().setLastId(sent).build(), this);
     }
 

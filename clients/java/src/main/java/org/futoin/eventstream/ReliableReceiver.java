@@ -117,8 +117,7 @@ public final class ReliableReceiver extends Receiver {
     }
 
     private StartAt resume() {
-        boolean toldBoth = handled > 0 && stored != UNKNOWN;
-        return toldBoth ? StartAt.newBuilder().setAfterId(handled).build() : reliability.start();
+        return handled > 0 ? StartAt.newBuilder().setAfterId(handled).build() : reliability.start();
     }
 
     private void deliver(Session session) throws InterruptedException {

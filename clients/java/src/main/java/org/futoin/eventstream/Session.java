@@ -77,8 +77,9 @@ final class Session implements ClientResponseObserver<ReadyToReceiveRequest, Rea
         return end instanceof ServiceException error && error.fenced();
     }
 
-    boolean broughtGroup() {
-        return groups > 0;
+    /** Nanoseconds without a word after which the peer counts as dead. */
+    long patience() {
+        return patience;
     }
 
     /** Why it ended; null while it has not. */
