@@ -37,8 +37,13 @@ fn add_later_fields(descriptors: &mut FileDescriptorSet) {
     for message in messages {
         match message.name() {
             "ReadyToReceiveResponse" => add_field(message, "later", Some(0)),
-            "SubscriptionStarted" | "EventGroup" | "Event" | "Heartbeat" | "AckResponse"
-            | "RegisterConsumerResponse" | "Consumer" => add_field(message, "later", None),
+            "SubscriptionStarted"
+            | "EventGroup"
+            | "Event"
+            | "Heartbeat"
+            | "AckResponse"
+            | "RegisterConsumerResponse"
+            | "Consumer" => add_field(message, "later", None),
             _ => {}
         }
     }

@@ -348,17 +348,42 @@ impl Receiver {
             }
         };
         add("want", options.want.as_ref().map(|want| json!(want)));
-        add("start", options.start.map(|start| json!({ "after_id": start.after_id })));
+        add(
+            "start",
+            options
+                .start
+                .map(|start| json!({ "after_id": start.after_id })),
+        );
         add("replay", options.replay.then_some(json!(true)));
         add("register", (!options.register).then_some(json!(false)));
         add("on_failure", options.on_failure.clone());
-        add("workers", (options.workers > 1).then_some(json!(options.workers)));
+        add(
+            "workers",
+            (options.workers > 1).then_some(json!(options.workers)),
+        );
         add("by", options.by.as_ref().map(|by| json!(by)));
-        add("max_in_flight_events", above_zero(options.max_in_flight_events.into()));
-        add("max_in_flight_bytes", above_zero(options.max_in_flight_bytes));
-        add("max_group_events", above_zero(options.max_group_events.into()));
-        add("max_linger_ms", options.max_linger_ms.map(|linger| json!(linger)));
-        add("heartbeat_interval_ms", options.heartbeat_interval_ms.map(|interval| json!(interval)));
+        add(
+            "max_in_flight_events",
+            above_zero(options.max_in_flight_events.into()),
+        );
+        add(
+            "max_in_flight_bytes",
+            above_zero(options.max_in_flight_bytes),
+        );
+        add(
+            "max_group_events",
+            above_zero(options.max_group_events.into()),
+        );
+        add(
+            "max_linger_ms",
+            options.max_linger_ms.map(|linger| json!(linger)),
+        );
+        add(
+            "heartbeat_interval_ms",
+            options
+                .heartbeat_interval_ms
+                .map(|interval| json!(interval)),
+        );
         announced
     }
 

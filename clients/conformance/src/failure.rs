@@ -18,7 +18,11 @@ impl Failure {
             details.set_retry_info(Some(Duration::from_millis(retry_after)));
         }
         let message = format!("scripted: {}", self.reason.as_deref().unwrap_or(&self.code));
-        Ok(Status::with_error_details(code(&self.code)?, message, details))
+        Ok(Status::with_error_details(
+            code(&self.code)?,
+            message,
+            details,
+        ))
     }
 
     /// Whether the session has a successor, or was moved.

@@ -5,10 +5,7 @@
 //! An acknowledgement may therefore be seen before the report that justifies
 //! it: it is answered once the report is here, and refused where it cannot come.
 
-use std::{
-    collections::VecDeque,
-    time::Instant,
-};
+use std::{collections::VecDeque, time::Instant};
 
 use anyhow::{Result, anyhow, bail, ensure};
 
@@ -108,23 +105,26 @@ impl Judge {
     ) -> Result<()> {
         self.note(format!("RegisterConsumer {:?}", call.request));
         let component = &call.request.component;
-        let known = self.receivers.iter().any(|receiver| {
-            receiver.is_reliable() && receiver.spec.component() == component
-        });
+        let known = self
+            .receivers
+            .iter()
+            .any(|receiver| receiver.is_reliable() && receiver.spec.component() == component);
         ensure!(known, "RegisterConsumer of the component {component:?}");
         self.openings.push_back(Opening::Register(call));
         Ok(())
     }
 
-    fn subscribes(
-        &mut self,
-        call: Call<ReadyToReceiveRequest, Messages>,
-    ) -> Result<()> {
+    fn subscribes(&mut self, call: Call<ReadyToReceiveRequest, Messages>) -> Result<()> {
         self.note(format!("ReadyToReceive {:?}", call.request));
-        ensure!(!call.has_deadline, "ReadyToReceive was called with a deadline");
+        ensure!(
+            !call.has_deadline,
+            "ReadyToReceive was called with a deadline"
+        );
         let label = &call.request.client_label;
         ensure!(
-            self.receivers.iter().any(|receiver| receiver.spec.name == *label),
+            self.receivers
+                .iter()
+                .any(|receiver| receiver.spec.name == *label),
             "ReadyToReceive with the client_label {label:?}, which no receiver has",
         );
         self.openings.push_back(Opening::Subscribe(call));
@@ -141,7 +141,11 @@ impl Judge {
     }
 
     fn acknowledges(&mut self, call: AckCall) -> Result<()> {
-        let AckRequest { ref component, last_id, epoch } = call.request;
+        let AckRequest {
+            ref component,
+            last_id,
+            epoch,
+        } = call.request;
         self.note(format!("Ack {last_id} of epoch {epoch:?}"));
         let epoch = epoch.ok_or_else(|| anyhow!("Ack {last_id} has no epoch"))?;
         let index = self
@@ -151,9 +155,15 @@ impl Judge {
             .ok_or_else(|| anyhow!("Ack {last_id} has the epoch {epoch} of no session"))?;
         let receiver = &self.receivers[self.sessions[index].receiver];
         ensure!(receiver.is_reliable(), "Ack of a live session");
-        ensure!(receiver.ended.is_none(), "Ack {last_id} after the receiver had ended");
+        ensure!(
+            receiver.ended.is_none(),
+            "Ack {last_id} after the receiver had ended"
+        );
         let right = receiver.spec.component();
-        ensure!(component == right, "Ack of the component {component:?} instead of {right:?}");
+        ensure!(
+            component == right,
+            "Ack of the component {component:?} instead of {right:?}"
+        );
         self.judge_overlap(index, last_id)?;
         self.judge_position(index, last_id)?;
         if let Some(next) = self.next_ack.take() {
@@ -166,7 +176,11 @@ impl Judge {
 
     /// At most one call is under way.
     fn judge_overlap(&mut self, session: usize, last_id: i64) -> Result<()> {
-        if self.held.as_ref().is_some_and(|(_, held)| held.answer.is_closed()) {
+        if self
+            .held
+            .as_ref()
+            .is_some_and(|(_, held)| held.answer.is_closed())
+        {
             self.held = None;
         }
         let waiting = self.unjustified.iter().chain(&self.held);
@@ -184,7 +198,10 @@ impl Judge {
     fn judge_position(&self, session: usize, last_id: i64) -> Result<()> {
         let session = &self.sessions[session];
         if let Some((before, succeeded)) = session.asked {
-            ensure!(last_id >= before, "Ack {last_id} is below the Ack of {before}");
+            ensure!(
+                last_id >= before,
+                "Ack {last_id} is below the Ack of {before}"
+            );
             ensure!(
                 last_id > before || !succeeded,
                 "Ack {last_id} was answered with success, and is repeated",
@@ -253,7 +270,10 @@ impl Judge {
     fn succeed(&mut self, session: usize, call: AckCall) {
         let last_id = call.request.last_id;
         self.acked = self.acked.max(last_id);
-        let answer = AckResponse { acked_id: self.acked, later: later() };
+        let answer = AckResponse {
+            acked_id: self.acked,
+            later: later(),
+        };
         // A caller that is gone does not know that it succeeded.
         let known = call.answer.send(Ok(answer)).is_ok();
         self.sessions[session].asked = Some((last_id, known));
@@ -277,7 +297,11 @@ impl Judge {
             .position(|receiver| receiver.spec.name == report.receiver)
             .ok_or_else(|| anyhow!("no receiver is called {:?}", report.receiver))?;
         let receiver = &mut self.receivers[index];
-        ensure!(receiver.ended.is_none(), "{:?} after it had ended", report.did);
+        ensure!(
+            receiver.ended.is_none(),
+            "{:?} after it had ended",
+            report.did
+        );
         if let Some(done) = receiver.is_done(&report.did) {
             receiver.waiting.take_if(|waiting| *waiting == done);
             self.set_done(index, done);
@@ -296,7 +320,11 @@ impl Judge {
             Did::DeadLetter { id } => receiver.work.push_back(Work::DeadLetter(id)),
             Did::Reconnect { attempt, delay_ms } => receiver.reconnects(attempt, delay_ms)?,
             Did::Dropped { count } => {
-                ensure!(count > receiver.dropped, "dropped {count} after {}", receiver.dropped);
+                ensure!(
+                    count > receiver.dropped,
+                    "dropped {count} after {}",
+                    receiver.dropped
+                );
                 receiver.dropped = count;
             }
             Did::Ended { error } => receiver.ended = Some(error),
@@ -305,7 +333,10 @@ impl Judge {
     }
 
     fn set_done(&mut self, receiver: usize, id: i64) {
-        let own = self.sessions.iter_mut().filter(|session| session.receiver == receiver);
+        let own = self
+            .sessions
+            .iter_mut()
+            .filter(|session| session.receiver == receiver);
         for event in own.filter_map(|session| session.delivered.get_mut(&id)) {
             event.done = true;
         }
@@ -313,12 +344,19 @@ impl Judge {
 
     /// The event was delivered, is not done, and is the first of its key.
     fn judge_handle(&self, receiver: usize, id: i64) -> Result<()> {
-        let own = self.sessions.iter().rev().filter(|session| session.receiver == receiver);
+        let own = self
+            .sessions
+            .iter()
+            .rev()
+            .filter(|session| session.receiver == receiver);
         let (session, event) = own
             .filter_map(|session| Some((session, session.delivered.get(&id)?)))
             .next()
             .ok_or_else(|| anyhow!("event {id} is handled, and was not delivered"))?;
-        ensure!(!event.done, "event {id} is handled again in the same session");
+        ensure!(
+            !event.done,
+            "event {id} is handled again in the same session"
+        );
         let spec = &self.receivers[receiver].spec;
         let earlier = session.delivered.range(..id).find(|(_, other)| {
             !other.done
@@ -337,7 +375,10 @@ impl Judge {
             match opening {
                 Opening::Register(_) => bail!("a RegisterConsumer that nothing asked for"),
                 Opening::Subscribe(call) => {
-                    bail!("a ReadyToReceive of {:?} that nothing asked for", call.request.client_label)
+                    bail!(
+                        "a ReadyToReceive of {:?} that nothing asked for",
+                        call.request.client_label
+                    )
                 }
             }
         }
@@ -353,7 +394,10 @@ impl Judge {
         if let Some((session, call)) = self.unjustified.front() {
             let last_id = call.request.last_id;
             let undone = self.sessions[*session].undone_below(last_id);
-            bail!("Ack {last_id}, but event {} is not done", undone.unwrap_or(last_id));
+            bail!(
+                "Ack {last_id}, but event {} is not done",
+                undone.unwrap_or(last_id)
+            );
         }
         Ok(())
     }

@@ -29,7 +29,8 @@ use crate::{
 async fn main() {
     let verdict = run().await;
     if let Err(error) = &verdict {
-        let _ = writeln!(std::io::stderr(), "{error:?}");
+        let why: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();
+        let _ = writeln!(std::io::stderr(), "{}\n{error}", why.join(": "));
     }
     // Neither the listener nor a line that is still read keeps the process.
     std::process::exit(i32::from(verdict.is_err()))

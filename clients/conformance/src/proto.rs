@@ -3,8 +3,8 @@
 pub(crate) use generated::{
     AckRequest, AckResponse, Consumer, Event, EventGroup, Heartbeat, PollEventsRequest,
     PollEventsResponse, ReadyToReceiveRequest, ReadyToReceiveResponse, RegisterConsumerRequest,
-    RegisterConsumerResponse, StartAt, SubscriptionEnding, SubscriptionStarted, poll_service_server,
-    push_service_server, ready_to_receive_response::Payload, start_at::At,
+    RegisterConsumerResponse, StartAt, SubscriptionEnding, SubscriptionStarted,
+    poll_service_server, push_service_server, ready_to_receive_response::Payload, start_at::At,
 };
 
 #[allow(

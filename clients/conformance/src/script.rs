@@ -4,18 +4,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::{Map, Value, json};
-use tokio::{
-    sync::mpsc,
-    time::timeout_at,
-};
+use tokio::{sync::mpsc, time::timeout_at};
 
 use crate::{
     case::{Case, Conflict, DeadLetters, Failure, Register, Step, Subscribe, Tell},
     judge::{Judge, Opening},
     network::Port,
-    proto::{
-        At, Consumer, ReadyToReceiveRequest, RegisterConsumerResponse, StartAt,
-    },
+    proto::{At, Consumer, ReadyToReceiveRequest, RegisterConsumerResponse, StartAt},
     receiver::{Receiver, Work},
     runner,
     service::{Messages, Observation},
@@ -91,14 +86,23 @@ impl Script {
                 self.change_port(step);
                 Ok(())
             }
-            Step::Started(_) | Step::Group(_) | Step::Heartbeat | Step::Unknown | Step::Ending
-            | Step::End(_) | Step::Silence => self.send(step).await,
+            Step::Started(_)
+            | Step::Group(_)
+            | Step::Heartbeat
+            | Step::Unknown
+            | Step::Ending
+            | Step::End(_)
+            | Step::Silence => self.send(step).await,
             _ => self.expect(step).await,
         }
     }
 
     fn change_subject(&mut self, name: &str) -> Result<()> {
-        let mut names = self.judge.receivers.iter().map(|receiver| &receiver.spec.name);
+        let mut names = self
+            .judge
+            .receivers
+            .iter()
+            .map(|receiver| &receiver.spec.name);
         self.subject = names
             .position(|other| other == name)
             .ok_or_else(|| anyhow!("cases.yaml: no receiver {name}"))?;
@@ -120,7 +124,11 @@ impl Script {
     /// Nothing more may be acknowledged than is done now.
     fn fence_subject(&mut self) {
         let subject = self.subject;
-        let own = self.judge.sessions.iter_mut().filter(|session| session.receiver == subject);
+        let own = self
+            .judge
+            .sessions
+            .iter_mut()
+            .filter(|session| session.receiver == subject);
         own.for_each(Session::fence_off);
     }
 
@@ -203,7 +211,11 @@ impl Script {
             ..Consumer::default()
         };
         self.judge.acked = self.judge.acked.max(register.position);
-        let answer = RegisterConsumerResponse { consumer: Some(consumer), created: false, later: later() };
+        let answer = RegisterConsumerResponse {
+            consumer: Some(consumer),
+            created: false,
+            later: later(),
+        };
         let _ = call.answer.send(Ok(answer));
         Ok(())
     }
@@ -260,7 +272,11 @@ impl Script {
             Step::Acked(id) => {
                 let what = format!("Ack {id}");
                 let acked = |judge: &mut Judge, _| {
-                    ensure!(judge.acked <= *id, "expected Ack {id}, but {} was acknowledged", judge.acked);
+                    ensure!(
+                        judge.acked <= *id,
+                        "expected Ack {id}, but {} was acknowledged",
+                        judge.acked
+                    );
                     Ok((judge.acked == *id).then_some(()))
                 };
                 self.until(&what, acked).await
@@ -270,7 +286,9 @@ impl Script {
                     let found = judge.refused.iter().position(|other| other == id);
                     Ok(found.map(|found| judge.refused.remove(found)))
                 };
-                self.until(&format!("an Ack of {id}"), asked).await.map(|_| ())
+                self.until(&format!("an Ack of {id}"), asked)
+                    .await
+                    .map(|_| ())
             }
             Step::Reconnect(attempt) => self.reconnect(*attempt).await,
             Step::Dropped(count) => {
@@ -308,15 +326,16 @@ impl Script {
 
     /// Each is called once, and returns; the order is judged as it is reported.
     async fn any_order(&mut self, ids: &[i64], called: &[i64]) -> Result<()> {
-        let done = ids.iter().flat_map(|id| [Work::Handle(*id), Work::Handled(*id)]);
+        let done = ids
+            .iter()
+            .flat_map(|id| [Work::Handle(*id), Work::Handled(*id)]);
         let called = called.iter().map(|id| Work::Handle(*id));
         let mut expected: Vec<Work> = done.chain(called).collect();
         while !expected.is_empty() {
             let what = format!("in any order {expected:?}");
             let work = self.next_work(&what).await?;
             let place = expected.iter().position(|other| *other == work);
-            let place =
-                place.ok_or_else(|| anyhow!("expected {what}, but it reports {work:?}"))?;
+            let place = place.ok_or_else(|| anyhow!("expected {what}, but it reports {work:?}"))?;
             expected.remove(place);
         }
         Ok(())
@@ -345,16 +364,19 @@ impl Script {
     }
 
     async fn reconnect(&mut self, attempt: u32) -> Result<()> {
-        self.until(&format!("on_reconnect with attempt {attempt}"), |judge, subject| {
-            let Some(reported) = judge.receivers[subject].reconnects.pop_front() else {
-                return Ok(None);
-            };
-            ensure!(
-                reported == attempt,
-                "expected on_reconnect with attempt {attempt}, but it reports {reported}",
-            );
-            Ok(Some(()))
-        })
+        self.until(
+            &format!("on_reconnect with attempt {attempt}"),
+            |judge, subject| {
+                let Some(reported) = judge.receivers[subject].reconnects.pop_front() else {
+                    return Ok(None);
+                };
+                ensure!(
+                    reported == attempt,
+                    "expected on_reconnect with attempt {attempt}, but it reports {reported}",
+                );
+                Ok(Some(()))
+            },
+        )
         .await
     }
 
@@ -371,12 +393,19 @@ impl Script {
             format!("an end with {}", json!(error))
         });
         let end = self
-            .until(&what, |judge, subject| Ok(judge.receivers[subject].ended.clone()))
+            .until(&what, |judge, subject| {
+                Ok(judge.receivers[subject].ended.clone())
+            })
             .await?;
         match (expected, &end) {
             (None, None) => Ok(()),
             (Some(expected), Some(error))
-                if expected.iter().all(|(name, value)| error.get(name) == Some(value)) => Ok(()),
+                if expected
+                    .iter()
+                    .all(|(name, value)| error.get(name) == Some(value)) =>
+            {
+                Ok(())
+            }
             _ => bail!("expected {what}, but it ended with {}", json!(end)),
         }
     }
@@ -394,7 +423,12 @@ impl Script {
 
     /// Every receiver has ended, nothing is left over, and the runner leaves.
     async fn finish(&mut self) -> Result<()> {
-        let names: Vec<String> = self.judge.receivers.iter().map(|receiver| receiver.spec.name.clone()).collect();
+        let names: Vec<String> = self
+            .judge
+            .receivers
+            .iter()
+            .map(|receiver| receiver.spec.name.clone())
+            .collect();
         for (index, name) in names.iter().enumerate() {
             self.until(&format!("the end of {name}"), |judge, _| {
                 Ok(judge.receivers[index].ended.is_some().then_some(()))
@@ -405,8 +439,10 @@ impl Script {
             Ok((!judge.sessions.iter().any(Session::is_open)).then_some(()))
         })
         .await?;
-        self.until("the runner to close its end", |judge, _| Ok(judge.runner_left.then_some(())))
-            .await?;
+        self.until("the runner to close its end", |judge, _| {
+            Ok(judge.runner_left.then_some(()))
+        })
+        .await?;
         self.judge.judge_rest()
     }
 
@@ -426,7 +462,10 @@ impl Script {
             }
             let Ok(observation) = timeout_at(deadline, self.observed.recv()).await else {
                 self.judge.judge_rest()?;
-                ensure!(!self.judge.runner_left, "expected {what}, but the runner closed its end");
+                ensure!(
+                    !self.judge.runner_left,
+                    "expected {what}, but the runner closed its end"
+                );
                 bail!("expected {what}, but nothing came for {PATIENCE:?}");
             };
             let observation = observation.ok_or_else(|| anyhow!("the service is gone"))?;
@@ -492,7 +531,11 @@ fn judge_subscription(
 fn judge_wishes(receiver: &Receiver, request: &ReadyToReceiveRequest) -> Result<()> {
     let options = &receiver.spec.options;
     let types = request.want.as_ref().map(|want| &want.types);
-    ensure!(types == options.want.as_ref(), "want is {types:?} instead of {:?}", options.want);
+    ensure!(
+        types == options.want.as_ref(),
+        "want is {types:?} instead of {:?}",
+        options.want
+    );
     let limits = (
         request.max_in_flight_events,
         request.max_in_flight_bytes,
@@ -507,7 +550,10 @@ fn judge_wishes(receiver: &Receiver, request: &ReadyToReceiveRequest) -> Result<
         limits == wished,
         "max_in_flight_events, _bytes, max_group_events are {limits:?} instead of {wished:?}",
     );
-    let durations = (millis(request.heartbeat_interval.as_ref()), millis(request.max_linger.as_ref()));
+    let durations = (
+        millis(request.heartbeat_interval.as_ref()),
+        millis(request.max_linger.as_ref()),
+    );
     let wished = (options.heartbeat_interval_ms, options.max_linger_ms);
     ensure!(
         durations == wished,

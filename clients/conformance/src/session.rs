@@ -5,10 +5,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    sync::mpsc,
-    task::AbortHandle,
-};
+use tokio::{sync::mpsc, task::AbortHandle};
 use tonic::Status;
 
 use crate::{
@@ -142,7 +139,10 @@ impl Session {
 
     pub(crate) async fn announce_end(&self) {
         let ending = SubscriptionEnding {
-            grace: Some(prost_types::Duration { seconds: 10, nanos: 0 }),
+            grace: Some(prost_types::Duration {
+                seconds: 10,
+                nanos: 0,
+            }),
             reason: "drain".to_owned(),
         };
         self.send(Payload::Ending(ending)).await;

@@ -1,0 +1,9 @@
+//! The client against real services and databases, and against the scripted
+//! service that misbehaves. Run by `scripts/with-services.sh clients/rust/test.sh`.
+
+mod conformance;
+mod outbox;
+mod received;
+mod round_trip;
+mod runner;
+mod services;
