@@ -1,0 +1,134 @@
+/**
+ * Everything that can go wrong, by class. All extend {@link EventStreamError}.
+ *
+ * @module
+ */
+import { Code as ConnectCode, ConnectError } from '@connectrpc/connect';
+import { durationMs } from '@bufbuild/protobuf/wkt';
+
+import type { Event } from './event.js';
+import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from './gen/google/rpc/error_details_pb.js';
+
+const CODES = {
+  [ConnectCode.Canceled]: 'CANCELLED',
+  [ConnectCode.Unknown]: 'UNKNOWN',
+  [ConnectCode.InvalidArgument]: 'INVALID_ARGUMENT',
+  [ConnectCode.DeadlineExceeded]: 'DEADLINE_EXCEEDED',
+  [ConnectCode.NotFound]: 'NOT_FOUND',
+  [ConnectCode.AlreadyExists]: 'ALREADY_EXISTS',
+  [ConnectCode.PermissionDenied]: 'PERMISSION_DENIED',
+  [ConnectCode.ResourceExhausted]: 'RESOURCE_EXHAUSTED',
+  [ConnectCode.FailedPrecondition]: 'FAILED_PRECONDITION',
+  [ConnectCode.Aborted]: 'ABORTED',
+  [ConnectCode.OutOfRange]: 'OUT_OF_RANGE',
+  [ConnectCode.Unimplemented]: 'UNIMPLEMENTED',
+  [ConnectCode.Internal]: 'INTERNAL',
+  [ConnectCode.Unavailable]: 'UNAVAILABLE',
+  [ConnectCode.DataLoss]: 'DATA_LOSS',
+  [ConnectCode.Unauthenticated]: 'UNAUTHENTICATED',
+} as const;
+
+/** The codes of gRPC. */
+export type Code = (typeof CODES)[ConnectCode];
+
+/** Base of every error of this library. */
+export class EventStreamError extends Error {
+  override name = 'EventStreamError';
+}
+
+/** An event, or the name of its table, breaks a rule; nothing was sent or inserted. */
+export class InvalidEventError extends EventStreamError {
+  override name = 'InvalidEventError';
+
+  /** @internal */
+  constructor(
+    /** What is wrong: `type`, `data`, `table`, `events`. */
+    readonly field: string,
+    /** What it must be. */
+    readonly rule: string,
+    options?: ErrorOptions,
+  ) {
+    super(`${field} ${rule}`, options);
+  }
+}
+
+/** A handler failed and the receiver was told to stop then. The handler's error is the `cause`. */
+export class HandlerError extends EventStreamError {
+  override name = 'HandlerError';
+
+  /** @internal */
+  constructor(
+    /** The event; the first of its group for a handler of groups. */
+    readonly event: Event,
+    cause: unknown,
+  ) {
+    super(`the handler failed on event ${event.id}: ${String(cause)}`, { cause });
+  }
+}
+
+/** What a {@link ServiceError} knows beside its code. */
+export interface ServiceErrorDetails {
+  /** Reason of the contract (`types.proto`), such as `NOT_REGISTERED`; unset for faults of the connection. */
+  readonly reason?: string;
+  /** The field of the request that breaks a rule. */
+  readonly field?: string;
+  /** The service asks to come back no sooner, in milliseconds. */
+  readonly retryAfterMs?: number;
+  /** Whether a failed call has certainly done nothing (`none`). */
+  readonly effect?: 'none' | 'unknown';
+  /** Further figures, by name. */
+  readonly metadata: Readonly<Record<string, string>>;
+}
+
+/** The service refused a call or ended a stream, or could not be reached. */
+export class ServiceError extends EventStreamError implements ServiceErrorDetails {
+  override name = 'ServiceError';
+  readonly reason?: string;
+  readonly field?: string;
+  readonly retryAfterMs?: number;
+  readonly effect?: 'none' | 'unknown';
+  readonly metadata: Readonly<Record<string, string>> = {};
+
+  /** @internal */
+  constructor(
+    /** Code of gRPC. */
+    readonly code: Code,
+    message: string,
+    details: Partial<ServiceErrorDetails> = {},
+    options?: ErrorOptions,
+  ) {
+    super(`${code}: ${message}`, options);
+    Object.assign(this, details);
+  }
+
+  /** @internal */
+  static from(cause: unknown): ServiceError {
+    if (cause instanceof ServiceError) {
+      return cause;
+    }
+    const error = ConnectError.from(cause);
+    return new ServiceError(codeOf(error), error.rawMessage, detailsOf(error), { cause });
+  }
+}
+
+// The transports have codes of their own for a connection that ends in the
+// middle of something (ABORTED, DATA_LOSS, INVALID_ARGUMENT, ...). They made
+// the error themselves when it carries nothing from the peer.
+function codeOf(error: ConnectError): Code {
+  const own = error.details.length === 0 && [...error.metadata.keys()].length === 0;
+  const kept = error.code === ConnectCode.DeadlineExceeded || error.code === ConnectCode.Canceled;
+  return own && !kept ? 'UNAVAILABLE' : CODES[error.code];
+}
+
+function detailsOf(error: ConnectError): Partial<ServiceErrorDetails> {
+  const [info] = error.findDetails(ErrorInfoSchema);
+  const [retry] = error.findDetails(RetryInfoSchema);
+  const violation = error.findDetails(BadRequestSchema)[0]?.fieldViolations[0];
+  const effect = info?.metadata.effect;
+  return {
+    ...(info && { reason: info.reason, metadata: info.metadata }),
+    ...(retry?.retryDelay && { retryAfterMs: durationMs(retry.retryDelay) }),
+    ...(violation && { field: violation.field }),
+    ...((effect === 'none' || effect === 'unknown') && { effect }),
+  };
+}

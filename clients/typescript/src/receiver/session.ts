@@ -1,0 +1,152 @@
+/**
+ * One session of a reliable receiver: the stream, the handling of what it
+ * brings, and the acknowledgements.
+ *
+ * @module
+ */
+import { ServiceError } from '../errors.js';
+import { Event } from '../event.js';
+import type { EventGroup, SubscriptionStarted } from '../gen/futoin/evt/v1/push_pb.js';
+import { isFenced, type Backoff } from '../retry.js';
+import { Acker } from './acker.js';
+import type { SessionEnd } from './receiver.js';
+import { Subscription, type Visitor } from './subscription.js';
+import { Work, type Unit, type WorkRules } from './work.js';
+
+/** What a session needs of its receiver. */
+export interface SessionRules {
+  readonly backoff: Backoff;
+  /** Aborted by stop and by cancel. */
+  readonly stopping: AbortSignal;
+  readonly cancelled: AbortSignal;
+  /** Whole groups are handled at once. */
+  readonly byGroup: boolean;
+  readonly workers: WorkRules['workers'];
+  readonly keyOf: WorkRules['keyOf'];
+  readonly handle: (unit: Unit, over: AbortSignal) => Promise<boolean>;
+  readonly ack: (position: bigint, epoch: bigint) => Promise<void>;
+  readonly onStarted: (started: SubscriptionStarted) => void;
+  readonly onPosition: (position: bigint) => void;
+  readonly onEnding: (reason: string) => void;
+  readonly onUnacknowledged: (error: unknown) => void;
+}
+
+export class Session implements Visitor {
+  readonly #rules: SessionRules;
+  readonly #subscription: Subscription;
+  readonly #work: Work;
+  readonly #acker: Acker;
+  // The end of the session, which ends the waits of failed handlers.
+  readonly #over = new AbortController();
+  #epoch: bigint | undefined;
+  #groups = 0n;
+  #settled: Promise<void> | undefined;
+
+  constructor(subscription: Subscription, rules: SessionRules) {
+    this.#rules = rules;
+    this.#subscription = subscription;
+    this.#acker = new Acker(
+      (position) => rules.ack(position, this.#epoch ?? 0n),
+      rules.backoff,
+      (error) => subscription.end(error),
+    );
+    this.#work = new Work({
+      workers: rules.workers,
+      keyOf: rules.keyOf,
+      handle: (unit) => rules.handle(unit, this.#over.signal),
+      onPosition: (position) => this.#moved(position),
+      onFailed: (error) => subscription.end(error),
+    });
+  }
+
+  /** From the subscription to the last acknowledgement. */
+  async run(): Promise<SessionEnd> {
+    const stop = () => void this.#stop();
+    this.#rules.stopping.addEventListener('abort', stop);
+    const error = await this.#subscription.read(this);
+    this.#rules.stopping.removeEventListener('abort', stop);
+    await this.#finish(error);
+    return { error, broughtGroup: this.#groups > 0n };
+  }
+
+  started(started: SubscriptionStarted): void {
+    this.#epoch = started.epoch;
+    this.#rules.onStarted(started);
+  }
+
+  group(group: EventGroup): undefined {
+    if (this.#epoch === undefined || group.seq !== this.#groups) {
+      const text = `group ${group.seq} came instead of ${this.#groups}`;
+      this.#subscription.end(new ServiceError('UNAVAILABLE', text));
+      return;
+    }
+    this.#groups++;
+    for (const unit of unitsOf(group, this.#rules.byGroup)) {
+      this.#work.add(unit);
+    }
+  }
+
+  ending(reason: string): void {
+    this.#rules.onEnding(reason);
+  }
+
+  #moved(position: bigint): void {
+    this.#rules.onPosition(position);
+    this.#acker.ack(position);
+  }
+
+  // The stream stays open until everything is acknowledged.
+  async #stop(): Promise<void> {
+    if (!this.#rules.cancelled.aborted) {
+      await this.#settle();
+    }
+    this.#subscription.end();
+  }
+
+  // What is in the handler is finished, the rest is forgotten, the last
+  // position is acknowledged once more if it has to be.
+  async #finish(error: unknown): Promise<void> {
+    if (this.#rules.cancelled.aborted) {
+      this.#forget();
+    } else if (isFenced(error)) {
+      this.#forget();
+      await this.#work.idle();
+    } else {
+      await this.#settle();
+    }
+  }
+
+  #forget(): void {
+    this.#work.close();
+    this.#acker.close();
+    this.#over.abort();
+  }
+
+  #settle(): Promise<void> {
+    this.#settled ??= this.#settleOnce();
+    return this.#settled;
+  }
+
+  async #settleOnce(): Promise<void> {
+    this.#forget();
+    await this.#work.idle();
+    try {
+      await this.#acker.finish();
+    } catch (error) {
+      this.#rules.onUnacknowledged(error);
+    }
+  }
+}
+
+function unitsOf(group: EventGroup, byGroup: boolean): Unit[] {
+  const events = group.events.map((message) => new Event(message));
+  if (byGroup || events.length === 0) {
+    return [{ events, position: group.lastId }];
+  }
+  // The last one brings the position behind events that were filtered out.
+  const last = events.length - 1;
+  return events.map((event, index) => ({
+    events: [event],
+    position: index === last ? group.lastId : event.id,
+  }));
+}
