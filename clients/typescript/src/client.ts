@@ -126,6 +126,7 @@ export abstract class EventStreamClient {
     try {
       await Promise.all([...this.connection.receivers].map((receiver) => receiver.stop()));
     } finally {
+      this.connection.close();
       this.disconnect();
     }
   }

@@ -5,6 +5,7 @@
  */
 import { createClient, type Client, type Interceptor, type Transport } from '@connectrpc/connect';
 
+import { EventStreamError } from './errors.js';
 import { AdminService } from './gen/futoin/evt/v1/admin_pb.js';
 import { GenService } from './gen/futoin/evt/v1/gen_pb.js';
 import { PollService } from './gen/futoin/evt/v1/poll_pb.js';
@@ -33,6 +34,7 @@ export class Connection {
   readonly poll: Client<typeof PollService>;
   readonly admin: Client<typeof AdminService>;
   readonly #push: Client<typeof PushService>;
+  #closed = false;
 
   constructor(
     transport: Transport,
@@ -40,10 +42,16 @@ export class Connection {
     /** What receivers call themselves unless told. */
     readonly label: string,
   ) {
-    this.gen = createClient(GenService, transport);
-    this.poll = createClient(PollService, transport);
-    this.admin = createClient(AdminService, transport);
-    this.#push = createClient(PushService, transport);
+    const guarded = this.#guarded(transport);
+    this.gen = createClient(GenService, guarded);
+    this.poll = createClient(PollService, guarded);
+    this.admin = createClient(AdminService, guarded);
+    this.#push = createClient(PushService, guarded);
+  }
+
+  /** Lets no call begin any more, repeated ones included. */
+  close(): void {
+    this.#closed = true;
   }
 
   readonly openStream: OpenStream = (request, signal) => this.#push.readyToReceive(request, { signal });
@@ -59,6 +67,19 @@ export class Connection {
       this.#push.ack({ component, lastId, epoch }, attempt),
     );
     return ackedId;
+  }
+
+  #guarded(transport: Transport): Transport {
+    const open = () => {
+      if (this.#closed) {
+        throw new EventStreamError('the client is closed');
+      }
+      return transport;
+    };
+    return {
+      unary: (...call) => open().unary(...call),
+      stream: (...call) => open().stream(...call),
+    };
   }
 }
 

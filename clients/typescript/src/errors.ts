@@ -101,9 +101,13 @@ export class ServiceError extends EventStreamError implements ServiceErrorDetail
     Object.assign(this, details);
   }
 
-  /** @internal */
-  static from(cause: unknown): ServiceError {
-    if (cause instanceof ServiceError) {
+  /**
+   * Any failure of a call or a stream as an error of this library.
+   *
+   * @internal
+   */
+  static from(cause: unknown): EventStreamError {
+    if (cause instanceof EventStreamError) {
       return cause;
     }
     const error = ConnectError.from(cause);
@@ -111,13 +115,12 @@ export class ServiceError extends EventStreamError implements ServiceErrorDetail
   }
 }
 
-// The transports have codes of their own for a connection that ends in the
-// middle of something (ABORTED, DATA_LOSS, INVALID_ARGUMENT, ...). They made
-// the error themselves when it carries nothing from the peer.
+// The transports have codes of their own for a connection that cannot be made
+// or ends in the middle of something (ABORTED, INTERNAL, CANCELLED, ...). They
+// made the error themselves when it carries nothing from the peer.
 function codeOf(error: ConnectError): Code {
   const own = error.details.length === 0 && [...error.metadata.keys()].length === 0;
-  const kept = error.code === ConnectCode.DeadlineExceeded || error.code === ConnectCode.Canceled;
-  return own && !kept ? 'UNAVAILABLE' : CODES[error.code];
+  return own && error.code !== ConnectCode.DeadlineExceeded ? 'UNAVAILABLE' : CODES[error.code];
 }
 
 function detailsOf(error: ConnectError): Partial<ServiceErrorDetails> {

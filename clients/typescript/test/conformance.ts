@@ -61,14 +61,19 @@ export async function play(scripted: string, name: string): Promise<string | und
     }),
   );
   receivers.filter(({ wait }) => !wait).forEach(({ name }) => players.get(name)?.start());
-  void Promise.all([...players.values()].map(({ ended }) => ended)).then(() => process.stdin.end());
+  void finish([...players.values()]).then(() => process.stdin.end());
   for await (const line of { [Symbol.asyncIterator]: () => lines }) {
     const { tell, receiver } = JSON.parse(line) as Tell;
     players.get(receiver)?.[tell]();
   }
   const code = await verdict;
-  await Promise.all([...players.values()].map((player) => player.close()));
+  players.forEach((player) => player.cancel());
   return code === 0 ? undefined : differed;
+}
+
+async function finish(players: Player[]): Promise<void> {
+  await Promise.all(players.map(({ ended }) => ended));
+  await Promise.all(players.map((player) => player.close()));
 }
 
 class Player {
@@ -104,6 +109,7 @@ class Player {
   }
 
   cancel(): void {
+    this.release();
     this.#cancel.abort();
   }
 
@@ -111,10 +117,8 @@ class Player {
     this.#released.resolve(undefined);
   }
 
-  async close(): Promise<void> {
-    this.release();
-    this.cancel();
-    await this.#stream.close().catch(() => undefined);
+  close(): Promise<void> {
+    return this.#stream.close();
   }
 
   #begin(): Receiver {

@@ -100,7 +100,7 @@ export abstract class Receiver {
   async #wait(attempt: number, error: ServiceError): Promise<void> {
     const delay = delayMs(attempt, this.backoff, error);
     const { component } = this;
-    this.log('info', 'reconnecting', { component, attempt, delayMs: delay, error });
+    this.log('warn', 'reconnecting', { component, attempt, delayMs: delay, error });
     this.#onReconnect?.(attempt, delay, error);
     await pause(delay, this.stopping.signal);
   }

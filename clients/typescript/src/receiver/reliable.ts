@@ -139,11 +139,12 @@ export class ReliableReceiver extends Receiver {
     if (!replay || start === undefined) {
       return undefined;
     }
-    if (this.#handled === undefined) {
-      return startAt(start);
+    if (this.#handled !== undefined) {
+      const behind = this.#stored === undefined || this.#handled < this.#stored;
+      return behind ? startAt({ afterId: this.#handled }) : undefined;
     }
-    const replaying = this.#stored === undefined || this.#stored > this.#handled;
-    return replaying ? startAt({ afterId: this.#handled }) : undefined;
+    const place = startAt(start);
+    return place.at.value === this.#stored ? undefined : place;
   }
 
   async #ack(position: bigint, epoch: bigint): Promise<void> {
