@@ -42,6 +42,21 @@ export function pause(ms: number, signal?: AbortSignal): Promise<void> {
   });
 }
 
+/** Fulfilled with the work, or when the signal is aborted. */
+export function unlessAborted(work: Promise<void>, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const end = () => {
+      signal.removeEventListener('abort', end);
+      resolve();
+    };
+    signal.addEventListener('abort', end);
+    void work.then(end);
+    if (signal.aborted) {
+      end();
+    }
+  });
+}
+
 /** A call that may be repeated as it is. */
 export function isTransient(error: ServiceError): boolean {
   return TRANSIENT.includes(error.code);

@@ -115,7 +115,7 @@ async function servePage(): Promise<Server> {
     target: 'es2022',
     write: false,
   });
-  const text = bundle.outputFiles[0]?.text ?? "";
+  const text = bundle.outputFiles[0]?.text ?? '';
   const html = `<!doctype html><meta charset="utf-8"><title>eventstream</title><script type="module">${text}</script>`;
   const server = createServer((_, response) => {
     response.setHeader('content-type', 'text/html').end(html);

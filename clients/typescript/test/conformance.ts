@@ -194,6 +194,7 @@ class Player {
     const planned = this.#planned(id);
     if (planned?.wait) {
       await this.#released.promise;
+      this.#cancel.signal.throwIfAborted();
     }
     if (planned?.fail === 'always' || call <= (planned?.fail ?? 0)) {
       throw new Error('the handler was told to fail');

@@ -13,6 +13,7 @@ import {
   type EventGroup,
   type ReadyToReceiveRequest,
 } from '../gen/futoin/evt/v1/push_pb.js';
+import { unlessAborted } from '../retry.js';
 import { startAt, wanted } from '../start.js';
 import { Handling } from './handling.js';
 import type { GroupHandler, LiveOptions } from './options.js';
@@ -79,9 +80,7 @@ export class LiveReceiver extends Receiver {
     const end = await this.#read(subscription, work);
     this.stopping.signal.removeEventListener('abort', forget);
     forget();
-    if (!this.cancelled.aborted) {
-      await work.idle();
-    }
+    await unlessAborted(work.idle(), this.cancelled);
     return end;
   }
 

@@ -7,7 +7,7 @@
 import { ServiceError } from '../errors.js';
 import { Event } from '../event.js';
 import type { EventGroup, SubscriptionStarted } from '../gen/futoin/evt/v1/push_pb.js';
-import { isFenced, type Backoff } from '../retry.js';
+import { isFenced, unlessAborted, type Backoff } from '../retry.js';
 import { Acker } from './acker.js';
 import type { SessionEnd } from './receiver.js';
 import { Subscription, type Visitor } from './subscription.js';
@@ -61,11 +61,16 @@ export class Session implements Visitor {
 
   /** From the subscription to the last acknowledgement. */
   async run(): Promise<SessionEnd> {
+    const { stopping, cancelled } = this.#rules;
     const stop = () => void this.#stop();
-    this.#rules.stopping.addEventListener('abort', stop);
+    const cancel = () => this.#subscription.end();
+    stopping.addEventListener('abort', stop);
+    cancelled.addEventListener('abort', cancel);
     const error = await this.#subscription.read(this);
-    this.#rules.stopping.removeEventListener('abort', stop);
-    await this.#finish(error);
+    stopping.removeEventListener('abort', stop);
+    cancelled.removeEventListener('abort', cancel);
+    this.#forget();
+    await unlessAborted(isFenced(error) ? this.#work.idle() : this.#settle(), cancelled);
     return { error, broughtGroup: this.#groups > 0n };
   }
 
@@ -97,23 +102,9 @@ export class Session implements Visitor {
 
   // The stream stays open until everything is acknowledged.
   async #stop(): Promise<void> {
-    if (!this.#rules.cancelled.aborted) {
-      await this.#settle();
-    }
+    this.#forget();
+    await this.#settle();
     this.#subscription.end();
-  }
-
-  // What is in the handler is finished, the rest is forgotten, the last
-  // position is acknowledged once more if it has to be.
-  async #finish(error: unknown): Promise<void> {
-    if (this.#rules.cancelled.aborted) {
-      this.#forget();
-    } else if (isFenced(error)) {
-      this.#forget();
-      await this.#work.idle();
-    } else {
-      await this.#settle();
-    }
   }
 
   #forget(): void {
@@ -122,13 +113,14 @@ export class Session implements Visitor {
     this.#over.abort();
   }
 
+  // What is in the handler is finished, then the last position is acknowledged
+  // once more if it has to be.
   #settle(): Promise<void> {
     this.#settled ??= this.#settleOnce();
     return this.#settled;
   }
 
   async #settleOnce(): Promise<void> {
-    this.#forget();
     await this.#work.idle();
     try {
       await this.#acker.finish();

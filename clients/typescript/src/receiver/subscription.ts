@@ -57,6 +57,9 @@ export class Subscription {
     );
     try {
       for await (const { payload } of this.#open(this.#request, this.#abort.signal)) {
+        if (this.#ended) {
+          break;
+        }
         watch.heard();
         await this.#give(payload, visitor, watch);
       }
