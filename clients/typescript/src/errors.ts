@@ -9,7 +9,26 @@ import { durationMs } from '@bufbuild/protobuf/wkt';
 import type { Event } from './event.js';
 import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from './gen/google/rpc/error_details_pb.js';
 
-const CODES = {
+/** The codes of gRPC. */
+export type Code =
+  | 'CANCELLED'
+  | 'UNKNOWN'
+  | 'INVALID_ARGUMENT'
+  | 'DEADLINE_EXCEEDED'
+  | 'NOT_FOUND'
+  | 'ALREADY_EXISTS'
+  | 'PERMISSION_DENIED'
+  | 'RESOURCE_EXHAUSTED'
+  | 'FAILED_PRECONDITION'
+  | 'ABORTED'
+  | 'OUT_OF_RANGE'
+  | 'UNIMPLEMENTED'
+  | 'INTERNAL'
+  | 'UNAVAILABLE'
+  | 'DATA_LOSS'
+  | 'UNAUTHENTICATED';
+
+const CODES: Readonly<Record<ConnectCode, Code>> = {
   [ConnectCode.Canceled]: 'CANCELLED',
   [ConnectCode.Unknown]: 'UNKNOWN',
   [ConnectCode.InvalidArgument]: 'INVALID_ARGUMENT',
@@ -26,18 +45,17 @@ const CODES = {
   [ConnectCode.Unavailable]: 'UNAVAILABLE',
   [ConnectCode.DataLoss]: 'DATA_LOSS',
   [ConnectCode.Unauthenticated]: 'UNAUTHENTICATED',
-} as const;
-
-/** The codes of gRPC. */
-export type Code = (typeof CODES)[ConnectCode];
+};
 
 /** Base of every error of this library. */
 export class EventStreamError extends Error {
+  /** The name of the class. */
   override name = 'EventStreamError';
 }
 
 /** An event, or the name of its table, breaks a rule; nothing was sent or inserted. */
 export class InvalidEventError extends EventStreamError {
+  /** The name of the class. */
   override name = 'InvalidEventError';
 
   /** @internal */
@@ -54,6 +72,7 @@ export class InvalidEventError extends EventStreamError {
 
 /** A handler failed and the receiver was told to stop then. The handler's error is the `cause`. */
 export class HandlerError extends EventStreamError {
+  /** The name of the class. */
   override name = 'HandlerError';
 
   /** @internal */
@@ -82,6 +101,7 @@ export interface ServiceErrorDetails {
 
 /** The service refused a call or ended a stream, or could not be reached. */
 export class ServiceError extends EventStreamError implements ServiceErrorDetails {
+  /** The name of the class. */
   override name = 'ServiceError';
   readonly reason?: string;
   readonly field?: string;

@@ -39,4 +39,4 @@ export type {
 export { Receiver } from './receiver/receiver.js';
 export { ReliableReceiver } from './receiver/reliable.js';
 export type { Backoff, CallOptions } from './retry.js';
-export type { Start } from './start.js';
+export type { Start, StartAfter, StartTime } from './start.js';

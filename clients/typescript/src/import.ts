@@ -24,7 +24,9 @@ export interface ImportBatch {
 
 /** How far an import came. */
 export interface Imported {
+  /** Batches committed. */
   readonly batches: number;
+  /** Events committed. */
   readonly events: number;
   /** ID of the first event; unset when there was none. */
   readonly firstId?: bigint;

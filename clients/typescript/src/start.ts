@@ -12,7 +12,19 @@ import { StartAtSchema, WantSchema, type StartAt, type Want } from './gen/futoin
  * A place in the stream: before the oldest event kept, at the end (only what
  * comes from now on), after an event, or before the first event of a time.
  */
-export type Start = 'oldest' | 'now' | { readonly afterId: bigint } | { readonly time: Date };
+export type Start = 'oldest' | 'now' | StartAfter | StartTime;
+
+/** After an event. */
+export interface StartAfter {
+  /** Its id. */
+  readonly afterId: bigint;
+}
+
+/** Before the first event of a time. */
+export interface StartTime {
+  /** By the database's clock. */
+  readonly time: Date;
+}
 
 /** @internal */
 export function startAt(start: Start): StartAt {

@@ -13,7 +13,14 @@ export type { InsertOptions };
 
 /** A database of better-sqlite3 or `node:sqlite`. */
 export interface SqliteDatabase {
-  prepare(sql: string): { run(type: string, data: string): unknown };
+  /** Prepares a statement. */
+  prepare(sql: string): SqliteStatement;
+}
+
+/** A prepared statement. */
+export interface SqliteStatement {
+  /** Runs it. */
+  run(type: string, data: string): unknown;
 }
 
 /**

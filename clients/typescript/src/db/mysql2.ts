@@ -12,11 +12,13 @@ export type { InsertOptions };
 
 /** A connection of `mysql2/promise`. */
 export interface MySqlPromiseConnection {
+  /** Runs a prepared statement. */
   execute(sql: string, values: string[]): Promise<unknown>;
 }
 
 /** A connection of `mysql2` with callbacks. */
 export interface MySqlConnection {
+  /** The same connection with promises. */
   promise(): MySqlPromiseConnection;
 }
 

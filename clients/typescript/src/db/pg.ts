@@ -12,6 +12,7 @@ export type { InsertOptions };
 
 /** A `Client` or a `PoolClient` of pg. */
 export interface PgConnection {
+  /** Runs a statement. */
   query(sql: string, values: string[]): Promise<unknown>;
 }
 
