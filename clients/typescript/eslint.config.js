@@ -6,6 +6,10 @@ export default defineConfig(
   { ignores: ['.build', 'dist', 'docs', 'src/gen'] },
   js.configs.recommended,
   {
+    files: ['examples/**/*.js'],
+    languageOptions: { globals: { URL: 'readonly', console: 'readonly', process: 'readonly' } },
+  },
+  {
     files: ['**/*.ts'],
     extends: [typescript.configs.strictTypeChecked, typescript.configs.stylisticTypeChecked],
     languageOptions: { parserOptions: { projectService: true } },

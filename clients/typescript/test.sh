@@ -22,7 +22,6 @@ rm -rf dist .build
 tsc -p tsconfig.build.json
 prettier --check --log-level warn .
 eslint --max-warnings 0 .
-tsc -p tsconfig.json
 typedoc --logLevel Warn
 tsc -p tsconfig.test.json
 node --test --test-timeout=300000 --test-reporter=spec .build/*.test.js

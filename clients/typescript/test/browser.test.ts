@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
-import { createServer, type Server } from 'node:http';
+import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -10,7 +10,7 @@ import { after, before, test } from 'node:test';
 
 import { EventStream } from '@futoin/eventstream';
 import { build } from 'esbuild';
-import { chromium, type Browser, type Page } from 'playwright-core';
+import { chromium, type Page } from 'playwright-core';
 
 import { freePort, Service } from './eventstream.js';
 import { component, eventType, Inbox } from './services.js';
@@ -27,22 +27,22 @@ const ARGUMENTS = [
   '--disable-sync',
 ];
 
-let directory: string;
-let pages: Server;
+const ends: (() => unknown)[] = [];
 let service: Service;
-let browser: Browser;
 let page: Page;
 const reports = { event: new Inbox<string>(), reconnect: new Inbox<string>(), started: new Inbox<string>() };
 
 before(async () => {
   assert.ok(existsSync(CHROMIUM), `${CHROMIUM} is missing: apt-get install chromium`);
-  directory = await mkdtemp(join(tmpdir(), 'eventstream-browser-'));
-  pages = await servePage();
-  const origin = `http://127.0.0.1:${(pages.address() as AddressInfo).port}`;
+  const directory = await mkdtemp(join(tmpdir(), 'eventstream-browser-'));
+  ends.unshift(() => rm(directory, { recursive: true }));
+  const origin = await servePage();
   const database = `sqlite:${join(directory, 'web.db')}`;
   service = new Service(await freePort(), ['--db', database, '--grpc-web-origins', origin]);
+  ends.unshift(() => service.kill());
   await service.start();
-  browser = await chromium.launch({ executablePath: CHROMIUM, args: ARGUMENTS });
+  const browser = await chromium.launch({ executablePath: CHROMIUM, args: ARGUMENTS });
+  ends.unshift(() => browser.close());
   page = await browser.newPage();
   await page.exposeFunction('report', (what: keyof typeof reports, value: string) => {
     reports[what].add(value);
@@ -52,11 +52,9 @@ before(async () => {
 });
 
 after(async () => {
-  await browser.close();
-  await service.kill();
-  pages.close();
-  pages.closeAllConnections();
-  await rm(directory, { recursive: true });
+  for (const end of ends) {
+    await end();
+  }
 });
 
 test(
@@ -106,7 +104,8 @@ async function acknowledged(stream: EventStream, name: string, id: bigint): Prom
   }
 }
 
-async function servePage(): Promise<Server> {
+/** Serves the page, and gives its origin. */
+async function servePage(): Promise<string> {
   const bundle = await build({
     entryPoints: ['test/browser/page.ts'],
     bundle: true,
@@ -120,7 +119,11 @@ async function servePage(): Promise<Server> {
   const server = createServer((_, response) => {
     response.setHeader('content-type', 'text/html').end(html);
   });
+  ends.unshift(() => {
+    server.close();
+    server.closeAllConnections();
+  });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
-  return server;
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
 }

@@ -59,7 +59,8 @@ async function forwarding(
 }
 
 test('TLS with an authority and a certificate of our own', async () => {
-  const [ca, cert, key] = await Promise.all(['ca.pem', 'service.pem', 'service.key'].map(pem));
+  const ca = await pem('ca.pem');
+  const [cert, key] = await Promise.all([pem('service.pem'), pem('service.key')]);
   const server = createTlsServer({
     ca,
     cert,
