@@ -1,6 +1,6 @@
 # Every target is a thin name for a cargo call or a script. ARGS= is handed on.
 .DEFAULT_GOAL := help
-.PHONY: help run build test soak lint fmt bench bench-futoin clean-tools
+.PHONY: help run build test test-clients clients soak lint fmt bench bench-futoin bench-receivers clean-tools
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | \
@@ -16,6 +16,15 @@ build: ## Build in release
 
 test: ## Tools, lints and all tests, as CI does
 	@scripts/test.sh
+
+test-clients: ## The five clients against real services (part of make test)
+	@scripts/tools.sh
+	@cargo build --bin eventstream && cargo build -p eventstream-conformance
+	@scripts/with-services.sh scripts/clients.sh
+
+clients: ## Generate the clients' code from proto/
+	@scripts/tools.sh
+	@for language in rust python typescript go; do clients/$$language/generate.sh || exit 1; done
 
 soak: ## 100 kills, SOAK_MINUTES (30) of load and of upkeep, 100 000 adversarial events per engine
 	@scripts/soak.sh
@@ -35,6 +44,10 @@ bench: ## Run the load program in release (ARGS=--help)
 bench-futoin: ## Run the original's server and ours side by side (ARGS=--help)
 	@scripts/tools.sh
 	cargo run --release --features bench --bin load -- futoin $(ARGS)
+
+bench-receivers: ## Run the five clients' receivers side by side (ARGS=--help)
+	@scripts/with-services.sh scripts/clients.sh recorders
+	cargo run --release --features bench --bin load -- receivers $(ARGS)
 
 clean-tools: ## Remove the tools that the tests installed
 	rm -rf .cache/tools

@@ -10,6 +10,10 @@ run_tests() {
     printf '    cargo test: %d s\n' $((SECONDS - start))
 }
 
+run_clients() {
+    scripts/with-services.sh scripts/clients.sh 2>&1 | tee -a "$log"
+}
+
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
@@ -17,6 +21,9 @@ step "tools in .cache/tools" scripts/tools.sh
 step "lint" scripts/lint.sh
 tests=passed
 run_tests
+step "fuzz" scripts/fuzz.sh
+step "service and judge for the clients" cargo build --quiet --workspace --bins
+step "the five clients" run_clients
 
 say "summary"
 grep -E '^ +(Running|Doc-tests) |^test result: |^test .* FAILED$' "$log" || true

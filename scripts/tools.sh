@@ -9,6 +9,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/steps.sh"
 BUF=1.75.0
 GRPCURL=1.9.3
 CARGO_DENY=0.20.2
+CARGO_FUZZ=0.13.2
 
 mkdir -p "$TOOLS/bin"
 
@@ -41,6 +42,12 @@ from_debian_without_service() {
         [ -z "$ours" ] || trap 'rm -f "$policy"' EXIT
         from_debian "$@"
     )
+}
+
+# at_least PROGRAM VERSION FOUND: fails where a program is too old to go on with.
+at_least() {
+    [ "$(printf '%s\n' "$2" "$3" | sort -V | head -n 1)" = "$2" ] ||
+        fail "$1 is ${3:-of unknown version}, the clients need $2 or later"
 }
 
 # A home appears in one move, when it is complete: an interrupted
@@ -101,6 +108,16 @@ install_cargo_deny() {
     adopt "$home" bin/cargo-deny
 }
 
+install_cargo_fuzz() {
+    local home="$TOOLS/cargo-fuzz-$CARGO_FUZZ"
+    [ -d "$home" ] && return
+    from_debian g++ g++
+    say "building cargo-fuzz $CARGO_FUZZ (about a minute, once)"
+    rm -rf "$home.part"
+    cargo install --quiet --locked --root "$home.part" "cargo-fuzz@$CARGO_FUZZ"
+    adopt "$home" bin/cargo-fuzz
+}
+
 from_debian git git
 from_debian sqlite3 sqlite3
 from_debian python3 python3
@@ -119,7 +136,17 @@ if [ ! -e /usr/lib/galera/libgalera_smm.so ]; then
     from_debian_without_service galera_new_cluster galera-4
 fi
 from_debian rsync rsync
+from_debian npm nodejs npm
+at_least Node.js 20 "$(node --version | tr -d v)"
+from_debian go golang
+at_least Go 1.23 "$(go env GOVERSION | tr -d go)"
+at_least Python 3.10 "$(python3 -c 'import platform; print(platform.python_version())')"
+from_debian javac openjdk-17-jdk-headless
+at_least Java 17 "$(javac -version 2>&1 | cut -d' ' -f2)"
+from_debian mvn maven
+from_debian chromium chromium
 install_buf
 install_grpcurl
 install_futoin
 install_cargo_deny
+install_cargo_fuzz

@@ -156,6 +156,7 @@ async fn start_grpc(
     let features = Features {
         reflection: config.grpc.reflection,
         web: config.grpc.web,
+        web_origins: config.grpc.web_origins.clone(),
     };
     let (routes, health) = grpc::routes(stream.clone(), features).await?;
     let guards = Guards {

@@ -15,6 +15,7 @@ pub mod http;
 pub mod lifecycle;
 pub mod limits;
 pub mod listen;
+pub mod origins;
 pub mod proto;
 pub mod soak;
 pub mod store;

@@ -84,6 +84,10 @@ pub const MAX_HEARTBEAT: Duration = Duration::from_mins(1);
 /// call after about a minute.
 pub const MAX_WAIT: Duration = Duration::from_mins(1);
 
+/// How long a browser remembers that a page of another origin may call; Chromium
+/// takes no more.
+pub const CROSS_ORIGIN_MEMORY: Duration = Duration::from_hours(2);
+
 /// The longest a subscriber may let events gather into a group.
 pub const MAX_LINGER: Duration = Duration::from_secs(1);
 

@@ -82,6 +82,8 @@ enum Scenario {
     /// The original's server and ours, by the original's client; not in `all`,
     /// for it needs what `scripts/tools.sh` installs.
     Futoin,
+    /// The receivers of the five clients beside each other; not part of `all`.
+    Receivers,
 }
 
 /// How long and on what to measure.
@@ -172,6 +174,9 @@ async fn main() -> anyhow::Result<()> {
     }
     if args.scenario == Scenario::Futoin {
         report.add(scenarios::futoin::run(&plan).await?)?;
+    }
+    if args.scenario == Scenario::Receivers {
+        report.add(scenarios::receivers::run(&plan).await?)?;
     }
     match args.json {
         Some(file) => report

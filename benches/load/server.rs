@@ -28,7 +28,7 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// For a backlog to be worked off.
-const LONGEST: Duration = Duration::from_mins(10);
+pub(crate) const LONGEST: Duration = Duration::from_mins(10);
 
 /// Between two looks at a metric: little beside what is measured.
 const LOOK: Duration = Duration::from_millis(5);
@@ -103,6 +103,10 @@ impl Server {
     }
 
     /// `host:port` of HTTP.
+    pub(crate) fn grpc_address(&self) -> &str {
+        &self.grpc
+    }
+
     pub(crate) fn http_address(&self) -> &str {
         &self.http
     }

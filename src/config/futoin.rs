@@ -11,6 +11,7 @@ use crate::{
     futoin::{Delivery, Options, Served, Users},
     limits,
     listen::Address,
+    origins::Origins,
 };
 
 /// The FutoIn front.
@@ -22,7 +23,7 @@ pub struct Futoin {
     pub options: Options,
 }
 
-pub(super) const TABLE: [Opt; 17] = [
+pub(super) const TABLE: [Opt; 18] = [
     opt(
         "futoin.path",
         "futoin-path",
@@ -74,6 +75,13 @@ pub(super) const TABLE: [Opt; 17] = [
         "false",
         SWITCH,
         "Believe X-Forwarded-Proto: https, which a proxy before us must set",
+    ),
+    opt(
+        "futoin.web_origins",
+        "futoin-web-origins",
+        "",
+        "ORIGINS",
+        "Web sites whose pages may call and open sockets, as grpc.web_origins; empty: as the original",
     ),
     opt(
         "futoin.service_id",
@@ -161,6 +169,7 @@ pub(super) fn futoin(
         served: reader.get("futoin.interfaces", served),
         secure_channel: reader.get("futoin.secure_channel", value::boolean),
         trust_proxy: reader.get("futoin.trust_proxy", value::boolean),
+        web_origins: reader.get("futoin.web_origins", Origins::parse),
         service_id: reader.get("futoin.service_id", |text| Ok(text.to_owned())),
         request_limit: reader.get(
             "futoin.request_limit",

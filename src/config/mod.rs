@@ -31,6 +31,7 @@ pub use value::{identifier as table_name, place};
 
 use crate::limits;
 use crate::listen::Address;
+use crate::origins::Origins;
 use crate::telemetry::LogFormat;
 use crate::upkeep::{Discarding, ExpiryRule};
 use resolve::Reader;
@@ -126,6 +127,8 @@ pub struct Grpc {
     pub reflection: bool,
     /// Whether browsers may speak gRPC-Web to it.
     pub web: bool,
+    /// Pages of which other origins may.
+    pub web_origins: Origins,
 }
 
 /// The stream itself.
@@ -281,6 +284,7 @@ fn grpc(reader: &mut Reader) -> Grpc {
         ),
         reflection: reader.get("grpc.reflection", value::boolean),
         web: reader.get("grpc.web", value::boolean),
+        web_origins: reader.get("grpc.web_origins", Origins::parse),
     }
 }
 

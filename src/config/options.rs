@@ -262,6 +262,13 @@ const TABLE: &[Opt] = &[
         "Serve gRPC-Web, for browsers",
     ),
     opt(
+        "grpc.web_origins",
+        "grpc-web-origins",
+        "",
+        "ORIGINS",
+        "Web sites of other origins whose pages may call, such as https://shop.example; * for all",
+    ),
+    opt(
         "http.listen",
         "http",
         "127.0.0.1:8080",

@@ -108,6 +108,25 @@ fn switches_need_no_value_but_take_one() {
 }
 
 #[test]
+fn pages_that_may_call_are_named() {
+    let one = "https://shop.example";
+    let config = start()
+        .flags(&["--grpc-web-origins", one, "--futoin-web-origins", "*"])
+        .load()
+        .unwrap();
+    assert_eq!(config.grpc.web_origins, Origins::parse(one).unwrap());
+    let futoin = config.futoin.unwrap();
+    assert_eq!(futoin.options.web_origins, Origins::parse("*").unwrap());
+    let faults = start()
+        .flags(&["--grpc-web-origins", "shop.example"])
+        .faults();
+    assert!(
+        faults.contains("grpc.web_origins (flag --grpc-web-origins)"),
+        "{faults}"
+    );
+}
+
+#[test]
 fn all_faults_are_reported_with_origin_text_and_rule() {
     let faults = start()
         .file("[grpc]\nmax_connections = 0\nlisen = 'x'\nweb = 1.5\n[db]\nqueue_table = 'a b'")

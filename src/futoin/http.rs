@@ -27,11 +27,17 @@ use crate::{limits, listen::Place};
 /// The paths of the front.
 pub(super) fn routes(shim: Arc<Shim>) -> Router {
     let path = shim.options.path.clone();
-    Router::new()
+    let origins = shim.options.web_origins.clone();
+    let routes = Router::new()
         .route(&path, any(base))
         .route(&format!("{path}/"), any(base))
         .route(&format!("{path}/{{*below}}"), any(below))
-        .with_state(shim)
+        .with_state(shim);
+    if origins.is_empty() {
+        routes
+    } else {
+        routes.layer(origins.layer())
+    }
 }
 
 async fn base(State(shim): State<Arc<Shim>>, request: Request<Body>) -> Response<Body> {
@@ -113,8 +119,14 @@ fn invalid() -> Response<Body> {
     response
 }
 
-/// Answers, and then serves the socket in a task of its own.
+/// Answers, and then serves the socket in a task of its own. Browsers do not ask
+/// before a page opens one: its origin is all there is to go by.
 fn upgrade(shim: &Arc<Shim>, mut request: Request<Body>) -> Response<Body> {
+    let origins = &shim.options.web_origins;
+    let origin = request.headers().get(header::ORIGIN);
+    if !origins.is_empty() && origin.is_some_and(|origin| !origins.allow(origin)) {
+        return refused(StatusCode::FORBIDDEN);
+    }
     let response = handshake::answer(request.headers());
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return response;

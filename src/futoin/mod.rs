@@ -29,6 +29,7 @@ mod push;
 mod rest;
 mod run;
 mod security;
+mod source;
 mod turns;
 mod users;
 mod websocket;
@@ -40,7 +41,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{http::routes, turns::Turns};
 pub use self::{interface::Served, users::Users};
-use crate::{lifecycle::Crowd, stream::EventStream};
+use crate::{lifecycle::Crowd, origins::Origins, stream::EventStream};
 
 /// What an operator decides about the front.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +56,8 @@ pub struct Options {
     pub secure_channel: bool,
     /// A proxy before us tells whether the connection to it was.
     pub trust_proxy: bool,
+    /// Web pages that may call; if there are any, no others may open sockets.
+    pub web_origins: Origins,
     /// What clients know this service as, for keys derived from master secrets.
     pub service_id: String,
     /// Bytes of a request.

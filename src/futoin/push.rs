@@ -16,12 +16,13 @@ use super::{
     peer::{NoAnswer, Peer},
     poll::{component, key, want},
     run::Run,
+    source::Source,
 };
 use crate::{
     error::Error,
     event::{ConsumerKey, Label},
     limits,
-    stream::{Conflict, PushLimits, Subscribe, Subscription},
+    stream::{Conflict, PushLimits, Subscribe},
 };
 
 /// What operators see of such a subscription.
@@ -31,7 +32,7 @@ pub(super) fn label() -> Label {
 
 /// A subscription that was opened and waits for its caller to know.
 pub(super) struct Push {
-    pub(super) subscription: Subscription,
+    pub(super) source: Source,
     pub(super) key: ConsumerKey,
     /// The function of the client.
     pub(super) receiver: &'static str,
@@ -77,7 +78,7 @@ impl Shim {
             ("futoin.evt.receiver:1.1:onEvents", LARGE_MESSAGE)
         };
         let push = Push {
-            subscription,
+            source: Source::new(subscription),
             key,
             receiver,
             limit,

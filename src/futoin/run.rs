@@ -123,13 +123,7 @@ impl Run {
         }
         let room = self.parts.is_empty() && self.flight.len() < self.window;
         let may_take = room && self.blocked.is_none() && (idle || !self.ending);
-        let subscription = &mut self.push.subscription;
-        let delivery = async {
-            if !may_take {
-                subscription.lost().await;
-            }
-            subscription.next().await
-        };
+        let delivery = self.push.source.next(may_take);
         let stored = async {
             match self.acking.as_mut() {
                 Some(acking) => acking.await,

@@ -21,7 +21,7 @@ use self::server::{
     admin_service_server::AdminServiceServer, gen_service_server::GenServiceServer,
     poll_service_server::PollServiceServer, push_service_server::PushServiceServer,
 };
-use crate::{event::User, limits, proto, stream::EventStream};
+use crate::{event::User, limits, origins::Origins, proto, stream::EventStream};
 
 /// The generated server traits.
 pub mod server {
@@ -55,12 +55,14 @@ impl Front {
 }
 
 /// What the front serves beside the four services.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Features {
     /// Server reflection, for grpcurl and the like.
     pub reflection: bool,
     /// gRPC-Web, for browsers.
     pub web: bool,
+    /// Pages of other origins that may call by it.
+    pub web_origins: Origins,
 }
 
 /// The routes of the front, and the reporter of `grpc.health.v1`, which knows
@@ -107,6 +109,9 @@ pub async fn routes(
     router = router.layer(axum::middleware::map_response(malformed::name_the_field));
     if features.web {
         router = router.layer(tonic_web::GrpcWebLayer::new());
+        if !features.web_origins.is_empty() {
+            router = router.layer(features.web_origins.layer());
+        }
     }
     Ok((router, reporter))
 }

@@ -9,6 +9,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("event", &["limits"]),
     ("lifecycle", &["limits"]),
     ("telemetry", &["limits"]),
+    ("origins", &["limits"]),
     ("listen", &["lifecycle", "limits", "telemetry"]),
     ("store", &["event", "limits"]),
     ("error", &["event", "store", "telemetry"]),
@@ -25,7 +26,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     (
         "grpc",
-        &["error", "event", "limits", "proto", "store", "stream"],
+        &[
+            "error", "event", "limits", "origins", "proto", "store", "stream",
+        ],
     ),
     (
         "futoin",
@@ -35,6 +38,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "lifecycle",
             "limits",
             "listen",
+            "origins",
             "stream",
             "telemetry",
         ],
@@ -54,7 +58,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("http", &["lifecycle", "limits", "telemetry"]),
     (
         "config",
-        &["futoin", "limits", "listen", "store", "telemetry", "upkeep"],
+        &[
+            "futoin",
+            "limits",
+            "listen",
+            "origins",
+            "store",
+            "telemetry",
+            "upkeep",
+        ],
     ),
     ("cli", &["config", "event", "limits", "proto", "store"]),
     (

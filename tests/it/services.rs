@@ -217,6 +217,59 @@ async fn browsers_call_through_grpc_web_over_http_1() {
     assert_eq!(server.sqlite("SELECT count(*) FROM evt_queue"), "1");
 }
 
+/// What a browser asks before a page of `origin` may call.
+async fn preflight(server: &Server, origin: &str) -> http::HeaderMap {
+    let address = server.grpc_address();
+    let method = "futoin.evt.v1.GenService/AddEvent";
+    let request = Request::options(format!("http://{address}/{method}"))
+        .header("origin", origin)
+        .header("access-control-request-method", "POST")
+        .header(
+            "access-control-request-headers",
+            "content-type,x-grpc-web,grpc-timeout,authorization",
+        );
+    send(request, Bytes::new()).await.1
+}
+
+#[tokio::test]
+async fn pages_of_configured_origins_may_call_and_no_others() {
+    const ALLOWED: &str = "access-control-allow-origin";
+    let origins = [
+        "--grpc-web-origins",
+        "http://shop.example https://a.example:8443",
+    ];
+    let server = Server::builder()
+        .arg(origins[0])
+        .arg(origins[1])
+        .start()
+        .await;
+    let told = preflight(&server, "https://a.example:8443").await;
+    assert_eq!(told[ALLOWED], "https://a.example:8443");
+    assert_eq!(told["access-control-allow-methods"], "POST,GET");
+    let headers = told["access-control-allow-headers"].to_str().expect("text");
+    assert!(headers.contains("x-grpc-web") && headers.contains("authorization"));
+    assert!(
+        !preflight(&server, "https://evil.example")
+            .await
+            .contains_key(ALLOWED)
+    );
+
+    // The call of `web_call` comes from the other one.
+    let (headers, _) = web_call(&server, "AdminService/GetStatus", b"").await;
+    assert_eq!(headers[ALLOWED], "http://shop.example");
+    let exposed = headers["access-control-expose-headers"]
+        .to_str()
+        .expect("text");
+    assert!(exposed.contains("grpc-status-details-bin"), "{exposed}");
+
+    let server = Server::start().await;
+    assert!(
+        !preflight(&server, "http://shop.example")
+            .await
+            .contains_key(ALLOWED)
+    );
+}
+
 async fn get(server: &Server, path: &str) -> (StatusCode, String) {
     let url = format!("http://{}{path}", server.http_address());
     let (status, _, body) = send(Request::get(url), Bytes::new()).await;

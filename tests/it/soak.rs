@@ -1,6 +1,8 @@
 //! The long runs behind the feature `soak`: `make soak` enables it, so that
 //! they are never skipped where they seem to have run.
 
+mod receivers;
+
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};

@@ -1,6 +1,7 @@
 //! The store's conformance suite: functions that take any store, stamped once
 //! per engine. A further engine joins by one `conformance!` line.
 
+mod abandoned;
 mod append;
 mod consumers;
 mod discards;
@@ -42,6 +43,10 @@ macro_rules! conformance {
                     request_ids_belong_to_their_user
                     same_request_id_with_other_events_is_refused
                     text_is_kept_to_the_letter
+                }
+                abandoned {
+                    abandoned_reads_leave_the_connections_sound
+                    abandoned_writes_leave_the_connections_sound
                 }
                 pages {
                     page_is_bounded_by_events

@@ -11,4 +11,5 @@ pub(crate) mod futoin;
 pub(crate) mod idle;
 pub(crate) mod latency;
 pub(crate) mod producers;
+pub(crate) mod receivers;
 pub(crate) mod start;

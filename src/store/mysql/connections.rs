@@ -10,15 +10,15 @@ use std::{
 };
 
 use sqlx::{
-    AssertSqlSafe, Connection as _, MySql, MySqlConnection, MySqlPool, Transaction,
+    AssertSqlSafe, Connection as _, MySqlConnection, MySqlPool,
     mysql::{MySqlConnectOptions, MySqlPoolOptions},
-    pool::PoolConnection,
 };
 use tokio::time::timeout;
 
 use super::{
     MysqlOptions,
     errors::unavailable,
+    pooled::{Pooled, WriteTx},
     server::{Isolation, Server},
 };
 use crate::store::{Effect, Error};
@@ -84,19 +84,19 @@ impl Connections {
     }
 
     pub(in crate::store) async fn begin(&self) -> Result<WriteTx, Error> {
-        let tx = self.live().write.begin().await;
-        Ok(WriteTx(tx.map_err(|error| unavailable(&error))?))
+        let tx = WriteTx::begin(&self.live().write).await;
+        tx.map_err(|error| unavailable(&error))
     }
 
     /// A connection for one statement that writes.
-    pub(in crate::store) async fn write(&self) -> Result<PoolConnection<MySql>, Error> {
-        let connection = self.live().write.acquire().await;
+    pub(in crate::store) async fn write(&self) -> Result<Pooled, Error> {
+        let connection = Pooled::take(&self.live().write).await;
         connection.map_err(|error| unavailable(&error))
     }
 
     /// A connection for reading.
-    pub(in crate::store) async fn read(&self) -> Result<PoolConnection<MySql>, Error> {
-        let connection = self.live().read.acquire().await;
+    pub(in crate::store) async fn read(&self) -> Result<Pooled, Error> {
+        let connection = Pooled::take(&self.live().read).await;
         connection.map_err(|error| unavailable(&error))
     }
 
@@ -216,34 +216,4 @@ async fn state(connection: &mut MySqlConnection, session: String) -> Result<(), 
         .execute(connection)
         .await?;
     Ok(())
-}
-
-/// A write transaction; rolled back when dropped.
-pub(in crate::store) struct WriteTx(Transaction<'static, MySql>);
-
-impl WriteTx {
-    pub(in crate::store) async fn savepoint(
-        &mut self,
-    ) -> Result<Transaction<'_, MySql>, sqlx::Error> {
-        use sqlx::Acquire as _;
-        self.0.begin().await
-    }
-
-    /// Durable when it returns.
-    pub(in crate::store) async fn commit(self) -> Result<(), sqlx::Error> {
-        self.0.commit().await
-    }
-}
-
-impl std::ops::Deref for WriteTx {
-    type Target = MySqlConnection;
-    fn deref(&self) -> &MySqlConnection {
-        &self.0
-    }
-}
-
-impl std::ops::DerefMut for WriteTx {
-    fn deref_mut(&mut self) -> &mut MySqlConnection {
-        &mut self.0
-    }
 }

@@ -16,6 +16,7 @@ pub(super) mod errors;
 mod galera;
 mod grants;
 mod late;
+pub(in crate::store) mod pooled;
 mod prober;
 pub(super) mod queue;
 mod schema;
@@ -40,8 +41,9 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use self::{
-    connections::{Connections, WriteTx},
+    connections::Connections,
     errors::{commit_failed, is_deadlock, unavailable},
+    pooled::{WriteTx, undisturbed},
     queue::CAUTIOUS_SIZE,
 };
 pub use self::{galera::Galera, url::MysqlUrl};
@@ -166,7 +168,8 @@ impl MysqlStore {
         Ok(())
     }
 
-    /// A network that swallows packets must not hold a caller for ever.
+    /// A network that swallows packets must not hold a caller for ever. What a
+    /// caller does not wait for costs its connection.
     async fn bounded<T>(
         &self,
         effect: Effect,
@@ -177,7 +180,7 @@ impl MysqlStore {
             effect,
             cause: format!("no answer within {limit:?}"),
         };
-        timeout(limit, work).await.map_err(lost)?
+        timeout(limit, undisturbed(work)).await.map_err(lost)?
     }
 
     /// The statement with this stream's table names.

@@ -8,8 +8,8 @@ use sqlx::{
 
 use super::{
     MysqlStore,
-    connections::WriteTx,
     errors::{commit_failed, is_data_error, unavailable},
+    pooled::WriteTx,
     text,
 };
 use crate::{
@@ -141,15 +141,13 @@ impl MysqlStore {
     ) -> Result<Outcomes, sqlx::Error> {
         let mut outcomes = Vec::with_capacity(requests.len());
         for request in requests {
-            let mut savepoint = tx.savepoint().await?;
+            // Takes the place of the one before.
+            tx.set_savepoint().await?;
             let alone = std::slice::from_ref(request);
-            let outcome = match self.append_together(&mut savepoint, alone).await {
-                Ok(mut outcome) => {
-                    savepoint.commit().await?;
-                    outcome.remove(0)
-                }
+            let outcome = match self.append_together(tx, alone).await {
+                Ok(mut outcome) => outcome.remove(0),
                 Err(error) if is_data_error(&error) => {
-                    savepoint.rollback().await?;
+                    tx.return_to_savepoint().await?;
                     Err(Refusal::Data(error.to_string()))
                 }
                 Err(error) => return Err(error),

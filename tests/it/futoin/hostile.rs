@@ -249,6 +249,39 @@ async fn handshakes_that_cannot_be_are_refused() {
 }
 
 #[tokio::test]
+async fn pages_of_other_origins_open_no_socket_where_some_are_named() {
+    let headers = |origin| {
+        [
+            ("upgrade", "websocket"),
+            ("connection", "upgrade"),
+            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+            // Refused, but only after its origin was looked at.
+            ("sec-websocket-version", "8"),
+            ("origin", origin),
+        ]
+    };
+    let server = builder()
+        .arg("--futoin-web-origins=http://shop.example")
+        .start()
+        .await;
+    let address = server.http_address();
+    let evil = request(address, "GET", "/ftn", &headers("http://evil.example"), b"").await;
+    assert_eq!(evil.status, 403);
+    let own = request(address, "GET", "/ftn", &headers("http://shop.example"), b"").await;
+    assert_eq!(own.status, 426);
+    let asked = [
+        ("origin", "http://shop.example"),
+        ("access-control-request-method", "POST"),
+        ("access-control-request-headers", "content-type"),
+    ];
+    let told = request(address, "OPTIONS", "/ftn", &asked, b"").await;
+    assert_eq!(told.status, 200);
+    let allowed = "access-control-allow-origin: http://shop.example";
+    assert!(told.head.contains(allowed), "{}", told.head);
+    serves(&server).await;
+}
+
+#[tokio::test]
 async fn silent_and_half_done_peers_are_dropped() {
     let server = builder().arg("--futoin-ws-ping=1s").start().await;
     let mut half = raw(&server).await;

@@ -22,7 +22,7 @@ use crate::{
     event::{EventId, Moment},
     store::{
         Effect, Error, Options, Span,
-        mysql::{Galera, MysqlOptions, MysqlUrl, connections::Connections},
+        mysql::{Galera, MysqlOptions, MysqlUrl, connections::Connections, pooled::undisturbed},
     },
 };
 
@@ -94,12 +94,14 @@ impl MysqlWarehouse {
         work: impl Future<Output = Result<T, Error>> + Send,
     ) -> Result<T, Error> {
         let limit = self.options.statement_timeout + GRACE;
-        let outcome = timeout(limit, work).await.unwrap_or_else(|_elapsed| {
-            Err(Error::Lost {
-                effect: Effect::Unknown,
-                cause: format!("no answer within {limit:?}"),
-            })
-        });
+        let outcome = timeout(limit, undisturbed(work))
+            .await
+            .unwrap_or_else(|_elapsed| {
+                Err(Error::Lost {
+                    effect: Effect::Unknown,
+                    cause: format!("no answer within {limit:?}"),
+                })
+            });
         outcome.inspect_err(|error| {
             if matches!(error, Error::Lost { .. }) {
                 self.lost.store(true, Ordering::Release);

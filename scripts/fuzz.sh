@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# fuzz.sh [RUNS]: throws so many inputs, grown from fuzz/corpus, at what reads
+# messages of others. The coverage guides it; the seed is fixed, and what it
+# finds new is not kept (fuzz/README.md tells how to search for longer).
+#
+# The stable compiler does: no sanitizer is asked for, and our code has no
+# unsafe block that one would watch.
+source "$(dirname "${BASH_SOURCE[0]}")/steps.sh"
+
+runs=${1:-20000}
+found=$(mktemp -d)
+trap 'rm -rf "$found"' EXIT
+
+fuzz() {
+    cargo fuzz run --dev --sanitizer none "$1" "$found" "fuzz/corpus/$1" -- \
+        -seed=1 -runs="$runs" -max_len="$2" -timeout=10 -print_final_stats=1 2>"$found.log" ||
+        { cat "$found.log"; return 1; }
+    grep -E '^Done|^stat::(number_of_executed_units|new_units_added)' "$found.log"
+    rm -rf "$found.log" "${found:?}"/*
+}
+
+step "fuzz message, $runs inputs" fuzz message 4096
+step "fuzz rest_form, $runs inputs" fuzz rest_form 512
