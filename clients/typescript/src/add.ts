@@ -4,13 +4,15 @@
  *
  * @module
  */
-import { checkedData, checkedType } from './check.js';
-import type { Connection } from './connection.js';
+import { bytesOf, checkedData, checkedType } from './check.js';
+import { MAX_MESSAGE_BYTES, type Connection } from './connection.js';
 import { InvalidEventError } from './errors.js';
 import type { NewEvent } from './event.js';
 import { retried, type CallOptions } from './retry.js';
 
 const MAX_BATCH_EVENTS = 1000;
+// The type and the framing of an event, generously.
+const FRAME_BYTES = 64;
 
 /** How to add. */
 export interface AddOptions extends CallOptions {
@@ -46,7 +48,15 @@ export function checkedBatch(events: readonly NewEvent[]): { type: string; dataJ
   if (events.length === 0 || events.length > MAX_BATCH_EVENTS) {
     throw new InvalidEventError('events', `must be 1 to ${MAX_BATCH_EVENTS}, are ${events.length}`);
   }
-  return events.map(checked);
+  const batch = events.map(checked);
+  const bytes = bytesOf(batch.map(({ dataJson }) => dataJson)) + batch.length * FRAME_BYTES;
+  if (bytes > MAX_MESSAGE_BYTES) {
+    throw new InvalidEventError(
+      'events',
+      `must be at most ${MAX_MESSAGE_BYTES} bytes together, are ${bytes}`,
+    );
+  }
+  return batch;
 }
 
 /**

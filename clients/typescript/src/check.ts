@@ -25,14 +25,21 @@ export function checkedType(type: string): string {
 /** The JSON text of event data: that of {@link JsonText} to the letter, any other value written compact. */
 export function checkedData(data: unknown): string {
   const text = data instanceof JsonText ? wellFormed(data.text) : written(data);
-  // No UTF-16 unit takes more than three bytes.
-  if (text.length * 3 > MAX_DATA_BYTES) {
-    const bytes = encoder.encode(text).length;
-    if (bytes > MAX_DATA_BYTES) {
-      throw new InvalidEventError('data', `must be at most ${MAX_DATA_BYTES} bytes of JSON, is ${bytes}`);
-    }
+  const bytes = bytesOf([text]);
+  if (bytes > MAX_DATA_BYTES) {
+    throw new InvalidEventError('data', `must be at most ${MAX_DATA_BYTES} bytes of JSON, is ${bytes}`);
   }
   return text;
+}
+
+/** Bytes of the texts in UTF-8; when these are few, more than that without counting. */
+export function bytesOf(texts: string[]): number {
+  // No unit of UTF-16 takes more than three bytes.
+  const most = texts.reduce((sum, text) => sum + text.length * 3, 0);
+  if (most <= MAX_DATA_BYTES) {
+    return most;
+  }
+  return texts.reduce((sum, text) => sum + encoder.encode(text).length, 0);
 }
 
 /** The table's name, which becomes part of a statement. */

@@ -60,7 +60,6 @@ export class EventStream extends EventStreamClient {
       baseUrl: authority,
       sessionManager: sessions,
       readMaxBytes: MAX_MESSAGE_BYTES,
-      writeMaxBytes: MAX_MESSAGE_BYTES,
       interceptors: options.token === undefined ? [] : [authorized(options.token)],
     });
     super(new Connection(transport, options.log ?? consoleLog, `${hostname()}:${process.pid}`));

@@ -16,6 +16,9 @@ export interface Backoff {
 /** 100 ms to 10 s. */
 export const DEFAULT_BACKOFF: Backoff = { initialMs: 100, maxMs: 10_000 };
 
+// Timers of more fire at once.
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
 const TRANSIENT: readonly Code[] = ['UNAVAILABLE', 'RESOURCE_EXHAUSTED', 'DEADLINE_EXCEEDED', 'UNKNOWN'];
 const RECONNECT: readonly Code[] = [...TRANSIENT, 'ABORTED', 'INTERNAL', 'CANCELLED'];
 
@@ -34,7 +37,7 @@ export function pause(ms: number, signal?: AbortSignal): Promise<void> {
       signal?.removeEventListener('abort', end);
       resolve();
     };
-    const timer = setTimeout(end, ms);
+    const timer = setTimeout(end, Math.min(ms, LONGEST_TIMER_MS));
     signal?.addEventListener('abort', end);
     if (signal?.aborted) {
       end();

@@ -20,7 +20,7 @@ let events = 0;
 let first = 0;
 let last = 0;
 
-const stream = new EventStream(`http://${address}`);
+const stream = new EventStream(`http://${address}`, { log: () => undefined });
 const receiver = stream.receive(component, handle, { start: 'oldest' });
 process.stdin.on('end', stop).resume();
 await receiver.done;

@@ -160,6 +160,8 @@ test('bad events are refused before they are sent', async () => {
     rule: /8388608/,
   });
   await assert.rejects(stream.addEvents([]), { field: 'events' });
+  const tooMuch = Array.from({ length: 3 }, () => ({ type: 'ORDER', data: 'x'.repeat(6 * 1024 * 1024) }));
+  await assert.rejects(stream.addEvents(tooMuch), { field: 'events', rule: /bytes together/ });
 });
 
 test('the largest event travels both ways', { timeout: 60_000 }, async () => {

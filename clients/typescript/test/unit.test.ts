@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { EventStream, EventStreamError } from '@futoin/eventstream';
+import { EventStream, EventStreamError, type Event } from '@futoin/eventstream';
 
 import { checkedData, checkedTable, checkedType } from '../dist/check.js';
 import { JsonText, parseJson, stringifyJson } from '../dist/json.js';
 import { Queue } from '../dist/receiver/queue.js';
-import { Work, type Unit } from '../dist/receiver/work.js';
+import { Work } from '../dist/receiver/work.js';
 import { delayMs } from '../dist/retry.js';
 import { uuid } from '../dist/add.js';
 import { deferred } from './services.js';
@@ -137,7 +137,7 @@ function worksOf(workers: number) {
     onFailed: (error) => assert.fail(error),
   });
   const add = (name: string, position: bigint) =>
-    work.add({ events: name === '' ? [] : [name], position } as unknown as Unit);
+    work.add((name === '' ? [] : [name]) as unknown as Event[], position);
   const done = async (name: string) => {
     calls.get(name)?.resolve(true);
     await new Promise(setImmediate);

@@ -108,7 +108,7 @@ export class LiveReceiver extends Receiver {
     const events = group.events.map((message) => new Event(message));
     const units = this.#byGroup ? [events] : events.map((event) => [event]);
     for (const unit of units) {
-      work.add({ events: unit, position: group.lastId });
+      work.add(unit, group.lastId);
     }
     return work.size >= QUEUE_LIMIT ? work.below(QUEUE_LIMIT) : undefined;
   }

@@ -86,13 +86,24 @@ export class Session implements Visitor {
       return;
     }
     this.#groups++;
-    for (const unit of unitsOf(group, this.#rules.byGroup)) {
-      this.#work.add(unit);
-    }
+    this.#take(group);
   }
 
   ending(reason: string): void {
     this.#rules.onEnding(reason);
+  }
+
+  #take({ events: messages, lastId }: EventGroup): void {
+    const events = messages.map((message) => new Event(message));
+    if (this.#rules.byGroup || events.length === 0) {
+      this.#work.add(events, lastId);
+      return;
+    }
+    // The last one brings the position behind events that were filtered out.
+    const last = events.at(-1);
+    for (const event of events) {
+      this.#work.add([event], event === last ? lastId : event.id);
+    }
   }
 
   #moved(position: bigint): void {
@@ -128,17 +139,4 @@ export class Session implements Visitor {
       this.#rules.onUnacknowledged(error);
     }
   }
-}
-
-function unitsOf(group: EventGroup, byGroup: boolean): Unit[] {
-  const events = group.events.map((message) => new Event(message));
-  if (byGroup || events.length === 0) {
-    return [{ events, position: group.lastId }];
-  }
-  // The last one brings the position behind events that were filtered out.
-  const last = events.length - 1;
-  return events.map((event, index) => ({
-    events: [event],
-    position: index === last ? group.lastId : event.id,
-  }));
 }

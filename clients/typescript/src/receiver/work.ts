@@ -53,24 +53,24 @@ export class Work {
   }
 
   /** Takes a unit on; one without events only moves the position. */
-  add(unit: Unit): void {
+  add(events: readonly Event[], position: bigint): void {
     if (this.#closed) {
       return;
     }
-    const pending = { ...unit, handled: unit.events.length === 0 };
-    this.#pending.push(pending);
-    if (pending.handled) {
+    const unit: Pending = { events, position, handled: events.length === 0 };
+    this.#pending.push(unit);
+    if (unit.handled) {
       this.#advance();
       return;
     }
     const key = this.#rules.keyOf(unit);
     const lane = this.#lanes.get(key);
     if (lane) {
-      lane.push(pending);
+      lane.push(unit);
       return;
     }
     const opened = new Queue<Pending>();
-    opened.push(pending);
+    opened.push(unit);
     this.#lanes.set(key, opened);
     this.#ready.push({ key, lane: opened });
     if (this.#working < this.#rules.workers) {
