@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Generates src/gen from the contract, by the tools of package-lock.json.
-set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")"
+# Generates src/gen from proto/, by the plugin of package-lock.json.
+source "$(dirname "${BASH_SOURCE[0]}")/../../scripts/steps.sh"
 
+command -v buf >/dev/null || fail "buf is missing: scripts/tools.sh installs it"
+cd clients/typescript
 source ./install.sh
-node_modules/.bin/buf generate
+buf generate

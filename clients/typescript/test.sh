@@ -4,17 +4,10 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-# Debian's Chromium, for the test of the browser; installing needs root.
 if [ ! -x /usr/bin/chromium ]; then
-    if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
-        echo 'FAILED: /usr/bin/chromium is missing; install it (Debian: apt-get install chromium) and repeat' >&2
-        exit 1
-    fi
-    echo '==> installing chromium from Debian, because it is missing'
-    apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null
+    echo 'FAILED: /usr/bin/chromium is missing: scripts/tools.sh installs it' >&2
+    exit 1
 fi
-
 source ./install.sh
 export PATH="$PWD/node_modules/.bin:$PATH"
 

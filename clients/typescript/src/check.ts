@@ -32,7 +32,7 @@ export function checkedData(data: unknown): string {
   return text;
 }
 
-/** Bytes of the texts in UTF-8; when these are few, more than that without counting. */
+/** Bytes of the texts in UTF-8, or a number above it that is allowed anyway. */
 export function bytesOf(texts: string[]): number {
   // No unit of UTF-16 takes more than three bytes.
   const most = texts.reduce((sum, text) => sum + text.length * 3, 0);
