@@ -21,11 +21,16 @@ generated() {
     [ -z "$changed" ] || fail "generated code differs from proto/, run make clients: $changed"
 }
 
+# Every language has its turn, whatever became of the one before.
 each() {
-    local language
+    local language start failed=()
     for language in "${LANGUAGES[@]}"; do
-        step "$language: $1" "clients/$language/$1.sh"
+        start=$SECONDS
+        say "$language: $1"
+        "clients/$language/$1.sh" || failed+=("$language: $1")
+        printf '    %s: %d s\n' "$language: $1" $((SECONDS - start))
     done
+    [ "${#failed[@]}" -eq 0 ] || fail "${failed[@]}"
 }
 
 recorders() {
