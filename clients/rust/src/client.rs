@@ -46,19 +46,16 @@ impl EventStream {
     }
 
     /// Every event of a component, in order, at least once.
-    #[must_use]
     pub fn receive(&self, component: &str) -> ReliableReceiver {
         ReliableReceiver::new(self.clone(), component)
     }
 
     /// What happens from now on, as long as the receiver keeps up.
-    #[must_use]
     pub fn live(&self) -> LiveReceiver {
         LiveReceiver::new(self.clone())
     }
 
     /// Groups of events on demand: asking for the next acknowledges the one before.
-    #[must_use]
     pub fn poll(&self, component: &str) -> Poll {
         Poll::new(self.clone(), component)
     }

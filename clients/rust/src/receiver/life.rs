@@ -88,9 +88,10 @@ impl<'a> Life<'a> {
             self.register().await?;
         }
         let mut request = self.options.request.clone();
-        let conflict = match self.stand_by {
-            true => ConflictPolicy::StandBy,
-            false => self.options.conflict.into(),
+        let conflict = if self.stand_by {
+            ConflictPolicy::StandBy
+        } else {
+            self.options.conflict.into()
         };
         request.set_conflict_policy(conflict);
         request.start = self.replay_start().map(StartAt::from);

@@ -123,9 +123,8 @@ impl<K> Receiver<K> {
 
     /// How long the service may wait to fill a group; not at all by default.
     pub fn max_linger(self, linger: Duration) -> Self {
-        self.set(|options| {
-            options.request.max_linger = prost_types::Duration::try_from(linger).ok()
-        })
+        let linger = prost_types::Duration::try_from(linger).ok();
+        self.set(|options| options.request.max_linger = linger)
     }
 
     /// How often an idle service says that it is there. Three of them without

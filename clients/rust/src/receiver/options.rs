@@ -20,7 +20,9 @@ use crate::{
 };
 
 type Key = Box<dyn Fn(&Event) -> u64 + Send + Sync>;
-type Hook<T> = Option<Box<dyn Fn(T) + Send + Sync>>;
+type ReconnectHook = Box<dyn Fn(&Reconnect<'_>) + Send + Sync>;
+type StartedHook = Box<dyn Fn(&Started) + Send + Sync>;
+type DroppedHook = Box<dyn Fn(i64) + Send + Sync>;
 type Buried = Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>>;
 type Bury = Box<dyn Fn(DeadLetter) -> Buried + Send + Sync>;
 
@@ -35,9 +37,9 @@ pub(crate) struct Options {
     pub(crate) workers: usize,
     key: Option<Key>,
     pub(crate) backoff: Backoff,
-    pub(crate) on_reconnect: Option<Box<dyn Fn(&Reconnect<'_>) + Send + Sync>>,
-    pub(crate) on_started: Option<Box<dyn Fn(&Started) + Send + Sync>>,
-    pub(crate) on_dropped: Hook<i64>,
+    pub(crate) on_reconnect: Option<ReconnectHook>,
+    pub(crate) on_started: Option<StartedHook>,
+    pub(crate) on_dropped: Option<DroppedHook>,
 }
 
 impl Options {
