@@ -38,8 +38,8 @@ check_breaking() {
 }
 
 step "cargo fmt --check" cargo fmt --all --check
-step "cargo clippy" cargo clippy --quiet --all-targets --all-features -- -D warnings
-RUSTDOCFLAGS="-D warnings" step "cargo doc" cargo doc --quiet --no-deps --all-features
+step "cargo clippy" cargo clippy --quiet --workspace --all-targets --all-features -- -D warnings
+RUSTDOCFLAGS="-D warnings" step "cargo doc" cargo doc --quiet --workspace --no-deps --all-features
 step "cargo deny check bans licenses sources" \
     cargo deny --log-level error --all-features check bans licenses sources
 check_advisories

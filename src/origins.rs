@@ -45,7 +45,6 @@ impl Origins {
     }
 
     /// Answers the questions of browsers. FutoIn has calls by GET.
-    #[must_use]
     pub fn layer(&self) -> CorsLayer {
         // What gRPC-Web may say in headers.
         let readable = ["grpc-status", "grpc-message", "grpc-status-details-bin"];

@@ -15,7 +15,7 @@ use crate::{
         AckRequest, AckResponse, ReadyToReceiveRequest, RegisterConsumerRequest,
         RegisterConsumerResponse,
     },
-    receiver::{Receiver, Work},
+    receiver::{End, Receiver, Work},
     runner::{Did, Report},
     service::{Call, Messages, Observation},
     session::{Session, later},
@@ -69,7 +69,7 @@ impl Judge {
     }
 
     /// Keeps a line for the verdict.
-    pub(crate) fn note(&mut self, line: String) {
+    pub(crate) fn note(&mut self, line: &str) {
         if self.log.len() == 60 {
             self.log.pop_front();
         }
@@ -79,7 +79,8 @@ impl Judge {
 
     /// What happened last, for the verdict.
     pub(crate) fn history(&self) -> String {
-        Vec::from_iter(self.log.iter().map(String::as_str)).join("\n")
+        let lines: Vec<&str> = self.log.iter().map(String::as_str).collect();
+        lines.join("\n")
     }
 
     pub(crate) fn observe(&mut self, observation: Observation) -> Result<()> {
@@ -92,7 +93,7 @@ impl Judge {
             Observation::Report(report) => self.reports(report)?,
             Observation::Unreadable(line) => bail!("the runner's line cannot be read: {line}"),
             Observation::RunnerLeft => {
-                self.note("runner: closed its end".to_owned());
+                self.note("runner: closed its end");
                 self.runner_left = true;
             }
         }
@@ -103,7 +104,7 @@ impl Judge {
         &mut self,
         call: Call<RegisterConsumerRequest, RegisterConsumerResponse>,
     ) -> Result<()> {
-        self.note(format!("RegisterConsumer {:?}", call.request));
+        self.note(&format!("RegisterConsumer {:?}", call.request));
         let component = &call.request.component;
         let known = self
             .receivers
@@ -115,7 +116,7 @@ impl Judge {
     }
 
     fn subscribes(&mut self, call: Call<ReadyToReceiveRequest, Messages>) -> Result<()> {
-        self.note(format!("ReadyToReceive {:?}", call.request));
+        self.note(&format!("ReadyToReceive {:?}", call.request));
         ensure!(
             !call.has_deadline,
             "ReadyToReceive was called with a deadline"
@@ -136,7 +137,7 @@ impl Judge {
         self.sessions[session].silence();
         if !self.sessions[session].ended {
             let name = self.name_of(session).to_owned();
-            self.note(format!("{name}: closed its stream"));
+            self.note(&format!("{name}: closed its stream"));
         }
     }
 
@@ -146,7 +147,7 @@ impl Judge {
             last_id,
             epoch,
         } = call.request;
-        self.note(format!("Ack {last_id} of epoch {epoch:?}"));
+        self.note(&format!("Ack {last_id} of epoch {epoch:?}"));
         let epoch = epoch.ok_or_else(|| anyhow!("Ack {last_id} has no epoch"))?;
         let index = self
             .sessions
@@ -255,7 +256,7 @@ impl Judge {
             }
             Some(AckAnswer::Fail(failure)) => {
                 self.refused.push(call.request.last_id);
-                self.note(format!("   answered {failure:?}"));
+                self.note(&format!("   answered {failure:?}"));
                 if failure.fences() {
                     self.sessions[session].fence_off();
                     let receiver = self.sessions[session].receiver;
@@ -290,7 +291,7 @@ impl Judge {
     }
 
     fn reports(&mut self, report: Report) -> Result<()> {
-        self.note(format!("{}: {:?}", report.receiver, report.did));
+        self.note(&format!("{}: {:?}", report.receiver, report.did));
         let index = self
             .receivers
             .iter()
@@ -327,7 +328,7 @@ impl Judge {
                 );
                 receiver.dropped = count;
             }
-            Did::Ended { error } => receiver.ended = Some(error),
+            Did::Ended { error } => receiver.ended = Some(End { error }),
         }
         Ok(())
     }
@@ -344,14 +345,13 @@ impl Judge {
 
     /// The event was delivered, is not done, and is the first of its key.
     fn judge_handle(&self, receiver: usize, id: i64) -> Result<()> {
-        let own = self
+        let mut own = self
             .sessions
             .iter()
             .rev()
             .filter(|session| session.receiver == receiver);
         let (session, event) = own
-            .filter_map(|session| Some((session, session.delivered.get(&id)?)))
-            .next()
+            .find_map(|session| Some((session, session.delivered.get(&id)?)))
             .ok_or_else(|| anyhow!("event {id} is handled, and was not delivered"))?;
         ensure!(
             !event.done,
@@ -371,16 +371,13 @@ impl Judge {
 
     /// What is left over at the end of a script.
     pub(crate) fn judge_rest(&self) -> Result<()> {
-        for opening in &self.openings {
-            match opening {
-                Opening::Register(_) => bail!("a RegisterConsumer that nothing asked for"),
-                Opening::Subscribe(call) => {
-                    bail!(
-                        "a ReadyToReceive of {:?} that nothing asked for",
-                        call.request.client_label
-                    )
-                }
-            }
+        match self.openings.front() {
+            Some(Opening::Register(_)) => bail!("a RegisterConsumer that nothing asked for"),
+            Some(Opening::Subscribe(call)) => bail!(
+                "a ReadyToReceive of {:?} that nothing asked for",
+                call.request.client_label
+            ),
+            None => {}
         }
         for receiver in &self.receivers {
             let name = &receiver.spec.name;

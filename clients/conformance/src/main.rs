@@ -48,7 +48,7 @@ async fn run() -> Result<()> {
 fn list() -> Result<()> {
     let mut out = std::io::stdout().lock();
     for case in case::all()? {
-        writeln!(out, "{}", case.case)?;
+        writeln!(out, "{}", case.name)?;
     }
     Ok(())
 }
@@ -56,7 +56,7 @@ fn list() -> Result<()> {
 async fn play(name: &str) -> Result<()> {
     let case = case::all()?
         .into_iter()
-        .find(|case| case.case == name)
+        .find(|case| case.name == name)
         .ok_or_else(|| anyhow!("there is no case {name}"))?;
     let (port, incoming) = Port::open().context("cannot listen on loopback")?;
     let (observations, observed) = mpsc::channel(1024);

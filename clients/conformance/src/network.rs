@@ -99,7 +99,7 @@ async fn accept_while_open(
 ) -> io::Result<()> {
     loop {
         let stream = tokio::select! {
-            shut = is_open.wait_for(Option::is_none) => return Ok(drop(shut)),
+            _shut = is_open.wait_for(Option::is_none) => return Ok(()),
             connection = listener.accept() => connection?.0,
         };
         stream.set_nodelay(true)?;

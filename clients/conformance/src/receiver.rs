@@ -21,20 +21,26 @@ pub(crate) enum Work {
     DeadLetter(i64),
 }
 
+/// How a receiver ended.
+#[derive(Clone)]
+pub(crate) struct End {
+    pub(crate) error: Option<Map<String, Value>>,
+}
+
 pub(crate) struct Receiver {
     pub(crate) spec: case::Receiver,
     pub(crate) work: VecDeque<Work>,
     pub(crate) reconnects: VecDeque<u32>,
     /// The last total of what was dropped.
     pub(crate) dropped: i64,
-    pub(crate) ended: Option<Option<Map<String, Value>>>,
+    pub(crate) ended: Option<End>,
     /// The event whose handler waits for `release`.
     pub(crate) waiting: Option<i64>,
     /// Calls of the dead-letter callback, by event.
     pub(crate) dead_letters: Vec<i64>,
     /// The attempt that the latest report had.
     attempt: u32,
-    /// RetryInfo of the latest error.
+    /// `RetryInfo` of the latest error.
     pub(crate) retry_after: Option<Duration>,
     /// When the service did what ends a session.
     pub(crate) lost_at: Option<Instant>,

@@ -53,7 +53,8 @@ impl Script {
     pub(crate) async fn play(mut self) -> Result<()> {
         let steps = std::mem::take(&mut self.case.script);
         for (number, step) in steps.iter().enumerate() {
-            self.judge.note(format!("-- step {}: {step:?}", number + 1));
+            self.judge
+                .note(&format!("-- step {}: {step:?}", number + 1));
             let played = self.step(step).await;
             played.with_context(|| self.verdict(&format!("step {}: {step:?}", number + 1)))?;
         }
@@ -62,7 +63,7 @@ impl Script {
     }
 
     fn verdict(&self, place: &str) -> String {
-        format!("case {}, {place}\n{}", self.case.case, self.judge.history())
+        format!("case {}, {place}\n{}", self.case.name, self.judge.history())
     }
 
     async fn step(&mut self, step: &Step) -> Result<()> {
@@ -397,7 +398,7 @@ impl Script {
                 Ok(judge.receivers[subject].ended.clone())
             })
             .await?;
-        match (expected, &end) {
+        match (expected, &end.error) {
             (None, None) => Ok(()),
             (Some(expected), Some(error))
                 if expected
@@ -406,7 +407,7 @@ impl Script {
             {
                 Ok(())
             }
-            _ => bail!("expected {what}, but it ended with {}", json!(end)),
+            _ => bail!("expected {what}, but it ended with {}", json!(end.error)),
         }
     }
 

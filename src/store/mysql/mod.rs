@@ -169,18 +169,20 @@ impl MysqlStore {
     }
 
     /// A network that swallows packets must not hold a caller for ever. What a
-    /// caller does not wait for costs its connection.
-    async fn bounded<T>(
+    /// caller does not wait for costs its connection. The work is on the heap:
+    /// sqlx makes it as large as 16 KiB.
+    fn bounded<'a, T: 'a>(
         &self,
         effect: Effect,
-        work: impl Future<Output = Result<T, Error>> + Send,
-    ) -> Result<T, Error> {
+        work: impl Future<Output = Result<T, Error>> + Send + 'a,
+    ) -> impl Future<Output = Result<T, Error>> + Send + 'a {
         let limit = self.options.statement_timeout + GRACE;
-        let lost = |_elapsed| Error::Lost {
+        let lost = move |_elapsed| Error::Lost {
             effect,
             cause: format!("no answer within {limit:?}"),
         };
-        timeout(limit, undisturbed(work)).await.map_err(lost)?
+        let work = timeout(limit, undisturbed(Box::pin(work)));
+        async move { work.await.map_err(lost)? }
     }
 
     /// The statement with this stream's table names.

@@ -5,8 +5,8 @@
 //!
 //! | feature | function |
 //! |---|---|
-//! | `sqlx-sqlite`, `sqlx-postgres`, `sqlx-mysql` | [`sqlx::add_event`](self::sqlx::add_event) |
-//! | `tokio-postgres` | [`tokio_postgres::add_event`](self::tokio_postgres::add_event) |
+//! | `sqlx-sqlite`, `sqlx-postgres`, `sqlx-mysql` | [`sqlx::add_event`] |
+//! | `tokio-postgres` | [`tokio_postgres::add_event`] |
 
 use crate::{check, error::Invalid};
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use futoin_eventstream_client::{
-    Code, Error, EventStream, JsonText, Message, NewEvent, OnFailure, Start, proto,
+    Code, Error, Event, EventStream, JsonText, Message, NewEvent, OnFailure, Start, proto,
 };
 use futures_util::StreamExt;
 use serde_json::{Value, json};
@@ -150,11 +150,7 @@ async fn polling_acknowledges_the_group_before() {
     let mut groups = pin!(poll().max_wait(Duration::from_secs(5)).groups());
     let group = groups.next().await.unwrap().unwrap();
     assert_eq!(
-        group
-            .events
-            .iter()
-            .map(|event| event.id())
-            .collect::<Vec<_>>(),
+        group.events.iter().map(Event::id).collect::<Vec<_>>(),
         ids[..2]
     );
     let group = groups.next().await.unwrap().unwrap();
@@ -207,16 +203,16 @@ async fn live_receivers_get_what_happens_now() {
     let client = client("SQLITE");
     client.add_event("R_LIVE", &1).await.unwrap();
     let (started, mut has_started) = mpsc::channel(1);
-    let (send, mut received) = mpsc::channel(10);
+    let (handled, mut received) = mpsc::channel(10);
     let stop = CancellationToken::new();
-    let receiver = client
+    let listener = client
         .live()
         .want(["R_LIVE"])
         .on_started(move |_| started.try_send(()).unwrap_or_default())
         .stop_on(stop.clone().cancelled_owned());
-    let running = tokio::spawn(receiver.run(move |event| {
-        let send = send.clone();
-        async move { send.send(event.id()).await }
+    let running = tokio::spawn(listener.run(move |event| {
+        let handled = handled.clone();
+        async move { handled.send(event.id()).await }
     }));
     has_started.recv().await.unwrap();
     let id = client.add_event("R_LIVE", &2).await.unwrap();

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::services::variable;
 
 /// A case judges its own waits; this is for one that does not even end.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(crate) async fn play(name: &str) -> Result<()> {
     let mut scripted = Command::new(variable("TEST_SCRIPTED"))
@@ -85,9 +85,9 @@ async fn converse(mut output: Lines<BufReader<ChildStdout>>, input: ChildStdin) 
     let all_ended = async {
         running.await;
         // The writer ends, and with it the input, once nobody reports any more.
-        receivers
-            .values()
-            .for_each(|receiver| drop(receiver.reports.lock().unwrap().take()));
+        for receiver in receivers.values() {
+            drop(receiver.reports.lock().unwrap().take());
+        }
     };
     let (listened, (), written) = tokio::join!(listening, all_ended, write(input, reported));
     listened.and(written)

@@ -140,7 +140,8 @@ impl Warehouse for MysqlWarehouse {
 
     async fn take_stock(&self, through: EventId, limit: usize) -> Result<usize, Error> {
         let live = self.live().await?;
-        self.bounded(self.record_rows(&live, through, limit)).await
+        self.bounded(Box::pin(self.record_rows(&live, through, limit)))
+            .await
     }
 
     async fn page(&self, span: &Span<'_>) -> Result<HistoryPage, Error> {
