@@ -11,6 +11,7 @@ mod fault;
 mod futoin;
 mod options;
 mod resolve;
+mod tls;
 mod value;
 
 use std::path::{Path, PathBuf};
@@ -30,7 +31,7 @@ pub use options::{CONFIG_FILE, OPTIONS, Opt, markdown_table, serve_command};
 pub use value::{identifier as table_name, place};
 
 use crate::limits;
-use crate::listen::Address;
+use crate::listen::{Address, TlsFiles};
 use crate::origins::Origins;
 use crate::telemetry::LogFormat;
 use crate::upkeep::{Discarding, ExpiryRule};
@@ -47,6 +48,8 @@ pub struct Config {
     pub grpc: Grpc,
     /// The HTTP front for operators; none if switched off.
     pub http: Option<Address>,
+    /// Its TLS, if it speaks any.
+    pub http_tls: Option<TlsFiles>,
     /// The front for clients of the original; none if switched off.
     pub futoin: Option<Futoin>,
     /// The stream itself.
@@ -121,6 +124,8 @@ pub struct Archive {
 pub struct Grpc {
     /// Where it listens.
     pub listen: Address,
+    /// Its TLS, if it speaks any.
+    pub tls: Option<TlsFiles>,
     /// Connections at a time.
     pub max_connections: usize,
     /// Whether it tells its contract to tools.
@@ -195,11 +200,13 @@ pub fn load(
     let archive = archive(&mut reader);
     // Also where another process archives.
     let archiving = archive.is_some();
+    let http = reader.get("http.listen", value::address_or_off);
     let config = Config {
         db: db(&mut reader),
         archive,
         grpc: grpc(&mut reader),
-        http: reader.get("http.listen", value::address_or_off),
+        http_tls: tls::tls(&mut reader, tls::Front::Http, http.as_ref()),
+        http,
         futoin: futoin::futoin(&mut reader, &read_file),
         stream: stream(&mut reader),
         discard: discard(&mut reader, archiving),
@@ -276,8 +283,10 @@ fn archive(reader: &mut Reader) -> Option<Archive> {
 }
 
 fn grpc(reader: &mut Reader) -> Grpc {
+    let listen = reader.get("grpc.listen", value::address);
     Grpc {
-        listen: reader.get("grpc.listen", value::address),
+        tls: tls::tls(reader, tls::Front::Grpc, Some(&listen)),
+        listen,
         max_connections: reader.get(
             "grpc.max_connections",
             value::count(1, limits::MAX_CONNECTIONS),

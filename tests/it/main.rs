@@ -37,4 +37,5 @@ mod soak;
 mod soak_command;
 mod sqlite;
 mod store;
+mod tls;
 mod upkeep;
