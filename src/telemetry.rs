@@ -109,6 +109,11 @@ pub const FUTOIN_SOCKETS: &str = "eventstream_futoin_sockets";
 pub const FUTOIN_REFUSALS: &str = "eventstream_futoin_refusals_total";
 /// Events that a FutoIn client wanted and that FutoIn cannot carry.
 pub const FUTOIN_BLOCKED: &str = "eventstream_futoin_blocked_total";
+/// Requests that were refused, by `reason`: `unauthenticated`, `not_allowed`, or
+/// `ended` for streams whose caller is no longer who it was.
+pub const REFUSALS: &str = "eventstream_refusals_total";
+/// 1 while the file of users cannot be read and those before stay in force.
+pub const USERS_STALE: &str = "eventstream_users_stale";
 /// Always 1; the `version` is its label.
 pub const BUILD_INFO: &str = "eventstream_build_info";
 
@@ -298,6 +303,11 @@ fn describe() {
     gauge!(HOLDS_OLDEST, "whether it holds the oldest events");
     gauge!(CONNECTIONS_OPEN, "open connections");
     gauge!(BUILD_INFO, "the running version");
+    counter!(
+        REFUSALS,
+        "requests refused for want of credentials or rights"
+    );
+    gauge!(USERS_STALE, "whether the file of users cannot be read");
     describe_upkeep();
     describe_futoin();
 }

@@ -8,10 +8,14 @@ use std::{fmt, str::FromStr, time::Duration};
 use http::Uri;
 use tonic::{
     Request,
+    service::interceptor::InterceptedService,
     transport::{Channel, Endpoint},
 };
 
-use super::failure::{Failure, root_cause};
+use super::{
+    credentials::Credentials,
+    failure::{Failure, root_cause},
+};
 use crate::proto::{
     admin_service_client::AdminServiceClient, gen_service_client::GenServiceClient,
     poll_service_client::PollServiceClient, push_service_client::PushServiceClient,
@@ -42,6 +46,8 @@ pub(super) struct Target {
         value_name = "ADDRESS"
     )]
     addr: Address,
+    #[command(flatten)]
+    credentials: Credentials,
 }
 
 /// As an argument.
@@ -89,8 +95,8 @@ impl fmt::Display for Address {
 }
 
 impl Target {
-    pub(super) fn at(addr: Address) -> Self {
-        Self { addr }
+    pub(super) fn at(addr: Address, credentials: Credentials) -> Self {
+        Self { addr, credentials }
     }
 
     /// Connects now rather than at the first call, so that "nobody listens"
@@ -100,6 +106,8 @@ impl Target {
             address: self.addr.to_string(),
             cause: root_cause(error).unwrap_or_else(|| error.to_string()),
         };
+        // What cannot be sent is told before anybody is asked.
+        self.credentials.header()?;
         let uri = match &self.addr {
             Address::Tcp(authority) => format!("http://{authority}"),
             Address::Unix(path) => format!("unix:{path}"),
@@ -113,40 +121,47 @@ impl Target {
             .connect()
             .await
             .map_err(|error| unreachable(&error))?;
-        Ok(Server { channel })
+        Ok(Server {
+            link: InterceptedService::new(channel, self.credentials.clone()),
+        })
     }
 }
 
 /// A connected server.
 #[derive(Clone)]
 pub(super) struct Server {
-    channel: Channel,
+    link: Link,
 }
+
+/// A connection that says who calls.
+pub(super) type Link = InterceptedService<Channel, Credentials>;
 
 impl Server {
     #[cfg(test)]
     pub(super) fn over(channel: Channel) -> Self {
-        Self { channel }
+        Self {
+            link: InterceptedService::new(channel, Credentials::default()),
+        }
     }
 
-    pub(super) fn channel(&self) -> Channel {
-        self.channel.clone()
+    pub(super) fn link(&self) -> Link {
+        self.link.clone()
     }
 
-    pub(super) fn generator(&self) -> GenServiceClient<Channel> {
-        GenServiceClient::new(self.channel()).max_encoding_message_size(MAX_MESSAGE_BYTES)
+    pub(super) fn generator(&self) -> GenServiceClient<Link> {
+        GenServiceClient::new(self.link()).max_encoding_message_size(MAX_MESSAGE_BYTES)
     }
 
-    pub(super) fn poll(&self) -> PollServiceClient<Channel> {
-        PollServiceClient::new(self.channel()).max_decoding_message_size(MAX_MESSAGE_BYTES)
+    pub(super) fn poll(&self) -> PollServiceClient<Link> {
+        PollServiceClient::new(self.link()).max_decoding_message_size(MAX_MESSAGE_BYTES)
     }
 
-    pub(super) fn push(&self) -> PushServiceClient<Channel> {
-        PushServiceClient::new(self.channel()).max_decoding_message_size(MAX_MESSAGE_BYTES)
+    pub(super) fn push(&self) -> PushServiceClient<Link> {
+        PushServiceClient::new(self.link()).max_decoding_message_size(MAX_MESSAGE_BYTES)
     }
 
-    pub(super) fn admin(&self) -> AdminServiceClient<Channel> {
-        AdminServiceClient::new(self.channel()).max_decoding_message_size(MAX_MESSAGE_BYTES)
+    pub(super) fn admin(&self) -> AdminServiceClient<Link> {
+        AdminServiceClient::new(self.link()).max_decoding_message_size(MAX_MESSAGE_BYTES)
     }
 }
 
@@ -204,6 +219,7 @@ mod tests {
     async fn nobody_there_names_the_address() {
         let target = Target {
             addr: Address::Unix("/nowhere/evt.sock".to_owned()),
+            credentials: Credentials::default(),
         };
         let failure = target.connect().await.err().expect("nobody listens");
         assert!(

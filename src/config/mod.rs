@@ -29,6 +29,7 @@ pub use futoin::Futoin;
 pub use options::{CONFIG_FILE, OPTIONS, Opt, markdown_table, serve_command};
 pub use value::{identifier as table_name, place};
 
+use crate::auth;
 use crate::limits;
 use crate::listen::Address;
 use crate::origins::Origins;
@@ -47,6 +48,10 @@ pub struct Config {
     pub grpc: Grpc,
     /// The HTTP front for operators; none if switched off.
     pub http: Option<Address>,
+    /// Whether anybody may see the metrics, though there are users.
+    pub metrics_open: bool,
+    /// The file of users; none: everybody is `local`.
+    pub auth: Option<PathBuf>,
     /// The front for clients of the original; none if switched off.
     pub futoin: Option<Futoin>,
     /// The stream itself.
@@ -200,6 +205,8 @@ pub fn load(
         archive,
         grpc: grpc(&mut reader),
         http: reader.get("http.listen", value::address_or_off),
+        metrics_open: reader.get("http.metrics_open", value::boolean),
+        auth: reader.get("auth.file", users_file),
         futoin: futoin::futoin(&mut reader, &read_file),
         stream: stream(&mut reader),
         discard: discard(&mut reader, archiving),
@@ -358,6 +365,18 @@ fn discard(reader: &mut Reader, archiving: bool) -> Option<Discarding> {
         archiving,
     };
     enabled.then_some(discarding)
+}
+
+/// A file of users that is in order, or nothing.
+fn users_file(text: &str) -> value::Read<Option<PathBuf>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let file = PathBuf::from(text);
+    match auth::check(&file) {
+        Ok(()) => Ok(Some(file)),
+        Err(fault) => Err(format!("has a fault: {fault}")),
+    }
 }
 
 /// Without credentials everybody who can connect is the operator.

@@ -276,6 +276,20 @@ const TABLE: &[Opt] = &[
         "Where /livez, /readyz and /metrics are served",
     ),
     opt(
+        "http.metrics_open",
+        "http-metrics-open",
+        "false",
+        SWITCH,
+        "Show /metrics to anybody, though there are users; else to those with observe",
+    ),
+    opt(
+        "auth.file",
+        "auth-file",
+        "",
+        "FILE",
+        "Users, their credentials and rights, in TOML; empty: everybody is local and may do everything",
+    ),
+    opt(
         "insecure",
         "insecure",
         "false",

@@ -45,6 +45,14 @@ pub(super) fn with_metadata(error: &Error, mut metadata: HashMap<String, String>
             metadata.insert("effect".into(), "none".into());
             details.set_retry_info(Some(RETRY_LATER));
         }
+        // Who comes back identifies itself anew, perhaps by a newer token.
+        Error::CredentialsEnded { .. } => {
+            metadata.insert("effect".into(), "none".into());
+            details.set_retry_info(Some(RETRY_SOON));
+        }
+        Error::NotAllowed { right, .. } => {
+            metadata.insert("right".into(), (*right).into());
+        }
         Error::EventUnreadable { id, .. } => {
             metadata.insert("event_id".into(), id.to_string());
         }
@@ -64,6 +72,7 @@ pub(super) fn with_metadata(error: &Error, mut metadata: HashMap<String, String>
         | Error::StartAbovePosition { .. }
         | Error::ConsumerStopped { .. }
         | Error::EventRefused { .. }
+        | Error::Unauthenticated { .. }
         | Error::RequestIdReused => {}
     }
     details.set_error_info(reason, DOMAIN, metadata);
@@ -90,6 +99,9 @@ fn code_and_reason(error: &Error) -> (Code, &'static str) {
         Error::NotSettled { .. } => (Code::Unavailable, "NOT_SETTLED"),
         Error::Overloaded { .. } => (Code::ResourceExhausted, "OVERLOADED"),
         Error::Draining => (Code::Unavailable, "DRAINING"),
+        Error::Unauthenticated { .. } => (Code::Unauthenticated, "UNAUTHENTICATED"),
+        Error::NotAllowed { .. } => (Code::PermissionDenied, "NOT_ALLOWED"),
+        Error::CredentialsEnded { .. } => (Code::Unavailable, "CREDENTIALS_ENDED"),
         Error::Database { .. } => (Code::Unavailable, "DATABASE_UNAVAILABLE"),
     }
 }

@@ -14,6 +14,7 @@ use clap::Subcommand;
 use self::{copy::Copy, verify::Verification};
 use super::{
     connect::{Address, Target},
+    credentials::Credentials,
     failure::{Failure, help},
     interrupt,
     output::{Format, Output},
@@ -36,6 +37,8 @@ pub struct Args {
     action: Option<Action>,
     #[command(flatten)]
     source: Source,
+    #[command(flatten)]
+    credentials: Credentials,
     #[command(flatten)]
     destination: Destination,
     /// Consume as this component
@@ -126,20 +129,21 @@ impl Args {
 }
 
 pub(super) async fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
+    let target = |address| Target::at(address, args.credentials.clone());
     if let Some(Action::Verify {
         from, destination, ..
     }) = &args.action
     {
         let warehouse = destination.warehouse()?;
         let verified = Verification::new(&*warehouse, output)
-            .run(from.clone().map(Target::at))
+            .run(from.clone().map(target))
             .await;
         warehouse.close().await;
         return verified;
     }
     let warehouse = args.destination.warehouse()?;
     let mut copy = Copy::new(
-        Target::at(args.source.from.clone()),
+        target(args.source.from.clone()),
         Arc::clone(&warehouse),
         &args.component,
         args.batch_events.into(),
