@@ -3,20 +3,19 @@
 //! A channel reconnects by itself at the next call, so commands that go on
 //! after a loss keep theirs.
 
-use std::{
-    fmt,
-    path::{Path, PathBuf},
-    str::FromStr,
-    time::Duration,
-};
+use std::{fmt, str::FromStr, time::Duration};
 
 use http::Uri;
 use tonic::{
     Request,
-    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
+    service::interceptor::InterceptedService,
+    transport::{Channel, Endpoint},
 };
 
-use super::failure::{Failure, root_cause};
+use super::{
+    credentials::Credentials,
+    failure::{Failure, root_cause},
+};
 use crate::proto::{
     admin_service_client::AdminServiceClient, gen_service_client::GenServiceClient,
     poll_service_client::PollServiceClient, push_service_client::PushServiceClient,
@@ -48,46 +47,7 @@ pub(super) struct Target {
     )]
     addr: Address,
     #[command(flatten)]
-    tls: Tls,
-}
-
-/// How a server at `https://` is believed, and how it may believe us.
-#[derive(Clone, Debug, Default, clap::Args)]
-pub(super) struct Tls {
-    #[arg(
-        long,
-        help = "CAs (PEM) that the server's certificate may be of; left out: those of this machine",
-        global = true,
-        env = "EVENTSTREAM_TLS_CA",
-        value_name = "FILE"
-    )]
-    tls_ca: Option<PathBuf>,
-    #[arg(
-        long,
-        help = "Certificate (PEM) to show to the server",
-        global = true,
-        env = "EVENTSTREAM_TLS_CERT",
-        requires = "tls_key",
-        value_name = "FILE"
-    )]
-    tls_cert: Option<PathBuf>,
-    #[arg(
-        long,
-        help = "Its private key (PEM)",
-        global = true,
-        env = "EVENTSTREAM_TLS_KEY",
-        requires = "tls_cert",
-        value_name = "FILE"
-    )]
-    tls_key: Option<PathBuf>,
-    #[arg(
-        long,
-        help = "Name that the server's certificate must have; left out: that of the address",
-        global = true,
-        env = "EVENTSTREAM_TLS_NAME",
-        value_name = "NAME"
-    )]
-    tls_name: Option<String>,
+    credentials: Credentials,
 }
 
 /// As an argument.
@@ -140,8 +100,8 @@ impl fmt::Display for Address {
 }
 
 impl Target {
-    pub(super) fn at(addr: Address, tls: Tls) -> Self {
-        Self { addr, tls }
+    pub(super) fn at(addr: Address, credentials: Credentials) -> Self {
+        Self { addr, credentials }
     }
 
     /// Connects now rather than at the first call, so that "nobody listens"
@@ -151,6 +111,8 @@ impl Target {
             address: self.addr.to_string(),
             cause: root_cause(error).unwrap_or_else(|| error.to_string()),
         };
+        // What cannot be sent is told before anybody is asked.
+        self.credentials.header()?;
         let uri = match &self.addr {
             Address::Tcp(authority) => format!("http://{authority}"),
             Address::Tls(authority) => format!("https://{authority}"),
@@ -158,7 +120,7 @@ impl Target {
         };
         let mut endpoint = Endpoint::from_shared(uri).map_err(|error| unreachable(&error))?;
         if matches!(self.addr, Address::Tls(_)) {
-            let tls = self.tls.config()?;
+            let tls = self.credentials.tls.config()?;
             endpoint = endpoint
                 .tls_config(tls)
                 .map_err(|error| unreachable(&error))?;
@@ -171,63 +133,47 @@ impl Target {
             .connect()
             .await
             .map_err(|error| unreachable(&error))?;
-        Ok(Server { channel })
-    }
-}
-
-impl Tls {
-    fn config(&self) -> Result<ClientTlsConfig, Failure> {
-        let mut config = ClientTlsConfig::new();
-        config = match &self.tls_ca {
-            Some(path) => config.ca_certificate(Certificate::from_pem(pem("--tls-ca", path)?)),
-            None => config.with_native_roots(),
-        };
-        if let (Some(cert), Some(key)) = (&self.tls_cert, &self.tls_key) {
-            let (cert, key) = (pem("--tls-cert", cert)?, pem("--tls-key", key)?);
-            config = config.identity(Identity::from_pem(cert, key));
-        }
-        Ok(match &self.tls_name {
-            Some(name) => config.domain_name(name),
-            None => config,
+        Ok(Server {
+            link: InterceptedService::new(channel, self.credentials.clone()),
         })
     }
-}
-
-fn pem(flag: &str, path: &Path) -> Result<Vec<u8>, Failure> {
-    std::fs::read(path)
-        .map_err(|error| Failure::Usage(format!("{flag}: {}: {error}", path.display())))
 }
 
 /// A connected server.
 #[derive(Clone)]
 pub(super) struct Server {
-    channel: Channel,
+    link: Link,
 }
+
+/// A connection that says who calls.
+pub(super) type Link = InterceptedService<Channel, Credentials>;
 
 impl Server {
     #[cfg(test)]
     pub(super) fn over(channel: Channel) -> Self {
-        Self { channel }
+        Self {
+            link: InterceptedService::new(channel, Credentials::default()),
+        }
     }
 
-    pub(super) fn channel(&self) -> Channel {
-        self.channel.clone()
+    pub(super) fn link(&self) -> Link {
+        self.link.clone()
     }
 
-    pub(super) fn generator(&self) -> GenServiceClient<Channel> {
-        GenServiceClient::new(self.channel()).max_encoding_message_size(MAX_MESSAGE_BYTES)
+    pub(super) fn generator(&self) -> GenServiceClient<Link> {
+        GenServiceClient::new(self.link()).max_encoding_message_size(MAX_MESSAGE_BYTES)
     }
 
-    pub(super) fn poll(&self) -> PollServiceClient<Channel> {
-        PollServiceClient::new(self.channel()).max_decoding_message_size(MAX_MESSAGE_BYTES)
+    pub(super) fn poll(&self) -> PollServiceClient<Link> {
+        PollServiceClient::new(self.link()).max_decoding_message_size(MAX_MESSAGE_BYTES)
     }
 
-    pub(super) fn push(&self) -> PushServiceClient<Channel> {
-        PushServiceClient::new(self.channel()).max_decoding_message_size(MAX_MESSAGE_BYTES)
+    pub(super) fn push(&self) -> PushServiceClient<Link> {
+        PushServiceClient::new(self.link()).max_decoding_message_size(MAX_MESSAGE_BYTES)
     }
 
-    pub(super) fn admin(&self) -> AdminServiceClient<Channel> {
-        AdminServiceClient::new(self.channel()).max_decoding_message_size(MAX_MESSAGE_BYTES)
+    pub(super) fn admin(&self) -> AdminServiceClient<Link> {
+        AdminServiceClient::new(self.link()).max_decoding_message_size(MAX_MESSAGE_BYTES)
     }
 }
 
@@ -288,7 +234,7 @@ mod tests {
     async fn nobody_there_names_the_address() {
         let target = Target {
             addr: Address::Unix("/nowhere/evt.sock".to_owned()),
-            tls: Tls::default(),
+            credentials: Credentials::default(),
         };
         let failure = target.connect().await.err().expect("nobody listens");
         assert!(

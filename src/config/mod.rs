@@ -7,6 +7,7 @@
 //! tests need no process; and a [`Config`] that exists is valid. The text of
 //! an option marked secret is never shown.
 
+mod exposure;
 mod fault;
 mod futoin;
 mod options;
@@ -25,11 +26,13 @@ pub use crate::store::{
     postgres::PostgresUrl,
     sqlite::Synchronous,
 };
+pub use exposure::Exposure;
 pub use fault::{Fault, Faults, Origin};
 pub use futoin::Futoin;
 pub use options::{CONFIG_FILE, OPTIONS, Opt, markdown_table, serve_command};
 pub use value::{identifier as table_name, place};
 
+use crate::auth;
 use crate::limits;
 use crate::listen::{Address, TlsFiles};
 use crate::origins::Origins;
@@ -50,6 +53,12 @@ pub struct Config {
     pub http: Option<Address>,
     /// Its TLS, if it speaks any.
     pub http_tls: Option<TlsFiles>,
+    /// Whether anybody may see the metrics, though there are users.
+    pub metrics_open: bool,
+    /// The file of users; none: everybody is `local`.
+    pub auth: Option<PathBuf>,
+    /// What bounds those who reach the listeners.
+    pub exposure: Exposure,
     /// The front for clients of the original; none if switched off.
     pub futoin: Option<Futoin>,
     /// The stream itself.
@@ -207,6 +216,9 @@ pub fn load(
         grpc: grpc(&mut reader),
         http_tls: tls::tls(&mut reader, tls::Front::Http, http.as_ref()),
         http,
+        metrics_open: reader.get("http.metrics_open", value::boolean),
+        auth: reader.get("auth.file", users_file),
+        exposure: exposure::exposure(&mut reader),
         futoin: futoin::futoin(&mut reader, &read_file),
         stream: stream(&mut reader),
         discard: discard(&mut reader, archiving),
@@ -367,6 +379,18 @@ fn discard(reader: &mut Reader, archiving: bool) -> Option<Discarding> {
         archiving,
     };
     enabled.then_some(discarding)
+}
+
+/// A file of users that is in order, or nothing.
+fn users_file(text: &str) -> value::Read<Option<PathBuf>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let file = PathBuf::from(text);
+    match auth::check(&file) {
+        Ok(()) => Ok(Some(file)),
+        Err(fault) => Err(format!("has a fault: {fault}")),
+    }
 }
 
 /// Without credentials everybody who can connect is the operator.

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use clap::{Arg, Command};
 
-use super::{futoin, tls};
+use super::{exposure, futoin, tls};
 
 /// Every variable of ours begins with this.
 pub(super) const ENVIRONMENT_PREFIX: &str = "EVENTSTREAM_";
@@ -98,12 +98,13 @@ pub const CONFIG_FILE: Opt = opt(
 pub const OPTIONS: &[Opt] = &joined();
 
 /// The tables that it is joined of, each beside what reads it.
-const TABLES: [&[Opt]; 5] = [
+const TABLES: [&[Opt]; 6] = [
     TABLE,
     &tls::GRPC,
     &tls::HTTP,
     &futoin::TABLE,
     &tls::FUTOIN,
+    &exposure::TABLE,
 ];
 
 const COUNT: usize = {
@@ -291,6 +292,20 @@ const TABLE: &[Opt] = &[
         "127.0.0.1:8080",
         "ADDRESS|off",
         "Where /livez, /readyz and /metrics are served",
+    ),
+    opt(
+        "http.metrics_open",
+        "http-metrics-open",
+        "false",
+        SWITCH,
+        "Show /metrics to anybody, though there are users; else to those with observe",
+    ),
+    opt(
+        "auth.file",
+        "auth-file",
+        "",
+        "FILE",
+        "Users, their credentials and rights, in TOML; empty: everybody is local and may do everything",
     ),
     opt(
         "insecure",

@@ -23,7 +23,7 @@ use super::{
     handshake, rest, websocket,
 };
 use crate::{
-    limits,
+    auth, limits,
     listen::{Place, Transport},
 };
 
@@ -78,12 +78,14 @@ async fn below(State(shim): State<Arc<Shim>>, request: Request<Body>) -> Respons
 }
 
 fn channel(shim: &Shim, request: &Request<Body>) -> Channel {
-    let told = request.headers().get("x-forwarded-proto") == Some(&HeaderValue::from_static("https"));
+    let headers = request.headers();
+    let told = headers.get("x-forwarded-proto") == Some(&HeaderValue::from_static("https"));
     let transport = request.extensions().get::<Transport>();
     let private = transport.is_some_and(Transport::is_private);
     Channel {
         secure: private || shim.options.secure_channel || (shim.options.trust_proxy && told),
         peer: None,
+        from: auth::peer(request.extensions()),
     }
 }
 
@@ -136,13 +138,13 @@ fn upgrade(shim: &Arc<Shim>, mut request: Request<Body>) -> Response<Body> {
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return response;
     }
-    let secure = channel(shim, &request).secure;
+    let channel = channel(shim, &request);
     let place = request.extensions().get::<Place>().cloned();
     let upgraded = hyper::upgrade::on(&mut request);
     let crew = Arc::clone(shim);
     shim.crowd.spawn(async move {
         match upgraded.await {
-            Ok(io) => websocket::serve(crew, TokioIo::new(io), secure).await,
+            Ok(io) => websocket::serve(crew, TokioIo::new(io), channel).await,
             Err(error) => tracing::debug!(%error, "no WebSocket after all"),
         }
         drop(place);

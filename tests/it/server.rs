@@ -22,7 +22,12 @@ use tokio::{
     task::JoinHandle,
     time::timeout,
 };
-use tonic::transport::{Channel, Endpoint};
+use tonic::{
+    Request, Status,
+    metadata::{Ascii, MetadataValue},
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::{Channel, Endpoint},
+};
 
 /// The program that `cargo test` has built.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_eventstream");
@@ -398,28 +403,57 @@ pub fn sqlite(file: &Path, sql: &str) -> String {
         .to_owned()
 }
 
+/// A connection that says who calls.
+pub type Link = InterceptedService<Channel, Caller>;
+
+/// Sends a token, if there is one.
+#[derive(Clone)]
+pub struct Caller(Option<MetadataValue<Ascii>>);
+
+impl Interceptor for Caller {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(token) = &self.0 {
+            request
+                .metadata_mut()
+                .insert("authorization", token.clone());
+        }
+        Ok(request)
+    }
+}
+
 /// Clients of all four services.
 #[derive(Clone)]
 pub struct Clients {
     /// `GenService`.
-    pub generate: GenServiceClient<Channel>,
+    pub generate: GenServiceClient<Link>,
     /// `PollService`.
-    pub poll: PollServiceClient<Channel>,
+    pub poll: PollServiceClient<Link>,
     /// `PushService`.
-    pub push: PushServiceClient<Channel>,
+    pub push: PushServiceClient<Link>,
     /// `AdminService`.
-    pub admin: AdminServiceClient<Channel>,
+    pub admin: AdminServiceClient<Link>,
 }
 
 impl Clients {
     /// Clients over one connection.
     pub fn over(channel: Channel) -> Self {
+        Self::by(channel, Caller(None))
+    }
+
+    /// Clients over one connection that send a bearer token.
+    pub fn with_token(channel: Channel, token: &str) -> Self {
+        let header = format!("Bearer {token}").parse().expect("a header");
+        Self::by(channel, Caller(Some(header)))
+    }
+
+    fn by(channel: Channel, caller: Caller) -> Self {
         const MESSAGE: usize = 16 << 20;
+        let link = InterceptedService::new(channel, caller);
         Self {
-            generate: GenServiceClient::new(channel.clone()).max_encoding_message_size(MESSAGE),
-            poll: PollServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE),
-            push: PushServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE),
-            admin: AdminServiceClient::new(channel),
+            generate: GenServiceClient::new(link.clone()).max_encoding_message_size(MESSAGE),
+            poll: PollServiceClient::new(link.clone()).max_decoding_message_size(MESSAGE),
+            push: PushServiceClient::new(link.clone()).max_decoding_message_size(MESSAGE),
+            admin: AdminServiceClient::new(link),
         }
     }
 

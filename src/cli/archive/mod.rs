@@ -13,7 +13,8 @@ use clap::Subcommand;
 
 use self::{copy::Copy, verify::Verification};
 use super::{
-    connect::{Address, Target, Tls},
+    connect::{Address, Target},
+    credentials::Credentials,
     failure::{Failure, help},
     interrupt,
     output::{Format, Output},
@@ -36,6 +37,8 @@ pub struct Args {
     action: Option<Action>,
     #[command(flatten)]
     source: Source,
+    #[command(flatten)]
+    credentials: Credentials,
     #[command(flatten)]
     destination: Destination,
     /// Consume as this component
@@ -75,8 +78,6 @@ struct Source {
         default_value = "127.0.0.1:50051"
     )]
     from: Address,
-    #[command(flatten)]
-    tls: Tls,
 }
 
 #[derive(Debug, clap::Args)]
@@ -128,21 +129,21 @@ impl Args {
 }
 
 pub(super) async fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
-    let tls = &args.source.tls;
+    let target = |address| Target::at(address, args.credentials.clone());
     if let Some(Action::Verify {
         from, destination, ..
     }) = &args.action
     {
         let warehouse = destination.warehouse()?;
         let verified = Verification::new(&*warehouse, output)
-            .run(from.clone().map(|from| Target::at(from, tls.clone())))
+            .run(from.clone().map(target))
             .await;
         warehouse.close().await;
         return verified;
     }
     let warehouse = args.destination.warehouse()?;
     let mut copy = Copy::new(
-        Target::at(args.source.from.clone(), tls.clone()),
+        target(args.source.from.clone()),
         Arc::clone(&warehouse),
         &args.component,
         args.batch_events.into(),
