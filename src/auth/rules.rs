@@ -75,6 +75,14 @@ pub(super) struct Rules {
     verified: Mutex<HashMap<[u8; 32], Identity>>,
 }
 
+impl std::fmt::Debug for Rules {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rules")
+            .field("users", &self.users.len())
+            .finish_non_exhaustive()
+    }
+}
+
 impl Rules {
     /// What kind of token this is.
     pub(super) fn of_token(&self, text: &str, now: Moment) -> Result<Credential, Denied> {

@@ -1,0 +1,12 @@
+//! Users, their credentials and rights.
+
+mod audit;
+mod cli;
+mod exposure;
+mod jwt;
+mod reload;
+mod rights;
+mod stage;
+mod through_fronts;
+mod tokens;
+mod unread;
