@@ -21,7 +21,7 @@ use crate::{
     http::{self, Scrape, Sources},
     lifecycle::{Lifecycle, Readiness, Signals, UnixSignals},
     limits,
-    listen::{Guards, Listener},
+    listen::{Address, Guards, Listener, Tls, TlsFiles},
     store::{
         self, Names, Options, Store,
         history::{self, Warehouse, WarehouseOptions},
@@ -183,8 +183,8 @@ async fn start_grpc(
         connections: config.grpc.max_connections,
         ..Guards::default()
     };
-    let listener = Listener::bind("grpc", &config.grpc.listen, guards)
-        .with_context(|| format!("grpc.listen: cannot listen on {}", config.grpc.listen))?;
+    let place = (&config.grpc.listen, config.grpc.tls.as_ref());
+    let listener = listener("grpc", place, guards, life)?;
     tracing::info!(address = %listener.local_address()?, "listening for gRPC");
     let (closing, killed) = (doors.closing.clone(), life.fronts.killed());
     life.fronts
@@ -214,8 +214,12 @@ fn start_futoin(
     let Some(address) = &futoin.listen else {
         return Ok(Some(router));
     };
-    let listener = Listener::bind("futoin", address, Guards::default())
-        .with_context(|| format!("futoin.listen: cannot listen on {address}"))?;
+    let listener = listener(
+        "futoin",
+        (address, futoin.tls.as_ref()),
+        Guards::default(),
+        life,
+    )?;
     tracing::info!(address = %listener.local_address()?, "listening for FutoIn");
     let closing = doors.closing.clone();
     life.fronts
@@ -241,8 +245,8 @@ fn start_http(
         authority: doors.authority.clone(),
         metrics_open: config.metrics_open,
     };
-    let listener = Listener::bind("http", address, Guards::default())
-        .with_context(|| format!("http.listen: cannot listen on {address}"))?;
+    let place = (address, config.http_tls.as_ref());
+    let listener = listener("http", place, Guards::default(), life)?;
     tracing::info!(address = %listener.local_address()?, "listening for HTTP");
     let (closing, killed) = (doors.closing.clone(), life.fronts.killed());
     let mut router = http::router(sources);
@@ -252,6 +256,25 @@ fn start_http(
     life.fronts
         .spawn("http", listener.serve(router, closing, killed));
     Ok(())
+}
+
+/// Opens the listener of a front, with the TLS it is to speak.
+fn listener(
+    name: &'static str,
+    (address, tls): (&Address, Option<&TlsFiles>),
+    guards: Guards,
+    life: &Lifecycle,
+) -> anyhow::Result<Listener> {
+    let listener = Listener::bind(name, address, guards)
+        .with_context(|| format!("{name}.listen: cannot listen on {address}"))?;
+    let Some(files) = tls else {
+        return Ok(listener);
+    };
+    let tls = Tls::load(name, files.clone()).with_context(|| format!("{name}.tls_cert"))?;
+    let tls = Arc::new(tls);
+    let following = Arc::clone(&tls).follow(life.fronts.stopping());
+    life.fronts.spawn("tls", following);
+    Ok(listener.with_tls(tls))
 }
 
 /// Beside the fronts: what uses the stream ends before it does.

@@ -268,6 +268,12 @@ pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// and one that the server closes first costs them a failed request.
 pub const HTTP1_IDLE_TIMEOUT: Duration = Duration::from_secs(45);
 
+/// How often the files of TLS are looked at; a change is taken at the second look.
+pub const TLS_LOOK: Duration = Duration::from_secs(1);
+
+/// Bytes of a file of TLS: every CA that browsers believe is half of it.
+pub const MAX_TLS_FILE_BYTES: u64 = 512 * 1024;
+
 /// Bytes of a request's header: tokens and trace context, never more.
 pub const MAX_HEADER_BYTES: usize = 16 * KIB;
 

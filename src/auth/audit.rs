@@ -12,7 +12,7 @@ use http::Extensions;
 use tokio::time::Instant;
 
 use super::{Denied, Principal};
-use crate::{limits, telemetry};
+use crate::{limits, listen::Transport, telemetry};
 
 /// Where the lines go. Cloning shares the bound.
 #[derive(Debug, Clone, Default)]
@@ -80,8 +80,9 @@ pub(super) fn action<T, E: Display>(
 
 /// Where a request comes from, as far as its listener tells.
 #[must_use]
-pub fn peer(_extensions: &Extensions) -> Arc<str> {
-    "".into()
+pub fn peer(extensions: &Extensions) -> Arc<str> {
+    let transport = extensions.get::<Transport>();
+    transport.map_or_else(|| "".into(), |transport| transport.to_string().into())
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod fault;
 mod futoin;
 mod options;
 mod resolve;
+mod tls;
 mod value;
 
 use std::path::{Path, PathBuf};
@@ -31,7 +32,7 @@ pub use value::{identifier as table_name, place};
 
 use crate::auth;
 use crate::limits;
-use crate::listen::Address;
+use crate::listen::{Address, TlsFiles};
 use crate::origins::Origins;
 use crate::telemetry::LogFormat;
 use crate::upkeep::{Discarding, ExpiryRule};
@@ -48,6 +49,8 @@ pub struct Config {
     pub grpc: Grpc,
     /// The HTTP front for operators; none if switched off.
     pub http: Option<Address>,
+    /// Its TLS, if it speaks any.
+    pub http_tls: Option<TlsFiles>,
     /// Whether anybody may see the metrics, though there are users.
     pub metrics_open: bool,
     /// The file of users; none: everybody is `local`.
@@ -126,6 +129,8 @@ pub struct Archive {
 pub struct Grpc {
     /// Where it listens.
     pub listen: Address,
+    /// Its TLS, if it speaks any.
+    pub tls: Option<TlsFiles>,
     /// Connections at a time.
     pub max_connections: usize,
     /// Whether it tells its contract to tools.
@@ -200,11 +205,13 @@ pub fn load(
     let archive = archive(&mut reader);
     // Also where another process archives.
     let archiving = archive.is_some();
+    let http = reader.get("http.listen", value::address_or_off);
     let config = Config {
         db: db(&mut reader),
         archive,
         grpc: grpc(&mut reader),
-        http: reader.get("http.listen", value::address_or_off),
+        http_tls: tls::tls(&mut reader, tls::Front::Http, http.as_ref()),
+        http,
         metrics_open: reader.get("http.metrics_open", value::boolean),
         auth: reader.get("auth.file", users_file),
         futoin: futoin::futoin(&mut reader, &read_file),
@@ -283,8 +290,10 @@ fn archive(reader: &mut Reader) -> Option<Archive> {
 }
 
 fn grpc(reader: &mut Reader) -> Grpc {
+    let listen = reader.get("grpc.listen", value::address);
     Grpc {
-        listen: reader.get("grpc.listen", value::address),
+        tls: tls::tls(reader, tls::Front::Grpc, Some(&listen)),
+        listen,
         max_connections: reader.get(
             "grpc.max_connections",
             value::count(1, limits::MAX_CONNECTIONS),
@@ -384,11 +393,12 @@ fn users_file(text: &str) -> value::Read<Option<PathBuf>> {
 fn check_exposure(reader: &mut Reader, config: &Config) {
     let insecure = reader.get("insecure", value::boolean);
     let listeners = [
-        ("grpc.listen", Some(&config.grpc.listen)),
-        ("http.listen", config.http.as_ref()),
+        ("grpc.listen", Some(&config.grpc.listen), &config.grpc.tls),
+        ("http.listen", config.http.as_ref(), &config.http_tls),
     ];
-    for (key, address) in listeners {
-        if !insecure && address.is_some_and(|address| !address.is_local()) {
+    for (key, address, tls) in listeners {
+        let safe = insecure || (config.auth.is_some() && tls.is_some());
+        if !safe && address.is_some_and(|address| !address.is_local()) {
             let lacking = if config.auth.is_some() {
                 "without TLS the tokens of users can be read on the way"
             } else {

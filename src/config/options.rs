@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use clap::{Arg, Command};
 
-use super::futoin;
+use super::{futoin, tls};
 
 /// Every variable of ours begins with this.
 pub(super) const ENVIRONMENT_PREFIX: &str = "EVENTSTREAM_";
@@ -97,23 +97,34 @@ pub const CONFIG_FILE: Opt = opt(
 /// All options that may stand in the file too.
 pub const OPTIONS: &[Opt] = &joined();
 
-const COUNT: usize = TABLE.len() + futoin::TABLE.len();
+/// The tables that it is joined of, each beside what reads it.
+const TABLES: [&[Opt]; 5] = [TABLE, &tls::GRPC, &tls::HTTP, &futoin::TABLE, &tls::FUTOIN];
+
+const COUNT: usize = {
+    let (mut count, mut table) = (0, 0);
+    while table < TABLES.len() {
+        count += TABLES[table].len();
+        table += 1;
+    }
+    count
+};
 
 const fn joined() -> [Opt; COUNT] {
     let mut all = [CONFIG_FILE; COUNT];
-    let mut at = 0;
-    while at < COUNT {
-        all[at] = if at < TABLE.len() {
-            TABLE[at]
-        } else {
-            futoin::TABLE[at - TABLE.len()]
-        };
-        at += 1;
+    let (mut at, mut table) = (0, 0);
+    while table < TABLES.len() {
+        let mut row = 0;
+        while row < TABLES[table].len() {
+            all[at] = TABLES[table][row];
+            at += 1;
+            row += 1;
+        }
+        table += 1;
     }
     all
 }
 
-/// Those of everything but the FutoIn front.
+/// Those that are read in `config` itself.
 const TABLE: &[Opt] = &[
     Opt {
         secret: true,

@@ -22,7 +22,10 @@ use super::{
     doc::Doc,
     handshake, rest, websocket,
 };
-use crate::{auth, limits, listen::Place};
+use crate::{
+    auth, limits,
+    listen::{Place, Transport},
+};
 
 /// The paths of the front.
 pub(super) fn routes(shim: Arc<Shim>) -> Router {
@@ -75,10 +78,12 @@ async fn below(State(shim): State<Arc<Shim>>, request: Request<Body>) -> Respons
 }
 
 fn channel(shim: &Shim, request: &Request<Body>) -> Channel {
-    let headers = request.headers();
-    let told = headers.get("x-forwarded-proto") == Some(&HeaderValue::from_static("https"));
+    let told =
+        request.headers().get("x-forwarded-proto") == Some(&HeaderValue::from_static("https"));
+    let transport = request.extensions().get::<Transport>();
+    let private = transport.is_some_and(Transport::is_private);
     Channel {
-        secure: shim.options.secure_channel || (shim.options.trust_proxy && told),
+        secure: private || shim.options.secure_channel || (shim.options.trust_proxy && told),
         peer: None,
         from: auth::peer(request.extensions()),
     }

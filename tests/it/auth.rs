@@ -1,6 +1,7 @@
 //! Users, their credentials and rights.
 
 mod audit;
+mod certificates;
 mod cli;
 mod exposure;
 mod jwt;

@@ -38,4 +38,5 @@ mod soak;
 mod soak_command;
 mod sqlite;
 mod store;
+mod tls;
 mod upkeep;

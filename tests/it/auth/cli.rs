@@ -3,6 +3,7 @@
 use std::process::{Output, Stdio};
 
 use futoin_eventstream::auth::hash_line;
+use futoin_eventstream_client::EventStream;
 use tokio::io::AsyncWriteExt as _;
 
 use super::stage::{guarded, several};
@@ -54,6 +55,24 @@ async fn commands_send_a_token_from_flag_file_or_environment() {
     assert_eq!(text(&server.cli(&tail).await).lines().count(), 3);
     // A probe needs none.
     assert!(server.cli(&["healthcheck"]).await.status.success());
+}
+
+/// The client for programs in Rust; those of other languages have the option too.
+#[tokio::test]
+async fn rust_client_sends_a_token() {
+    let server = guarded(&several()).start().await;
+    let address = format!("http://{}", server.grpc_address());
+    let by = |token: &str| {
+        let client = EventStream::builder(&address).token(token);
+        client.connect().expect("an address")
+    };
+    let added = by("shop").add_event("ORDER_NEW", &1).await;
+    assert_eq!(added.expect("added"), 1);
+    for (token, reason) in [("wrong", "UNAUTHENTICATED"), ("nobody", "NOT_ALLOWED")] {
+        let refused = by(token).add_event("ORDER_NEW", &1).await;
+        let refused = refused.expect_err("refused");
+        assert!(format!("{refused:?}").contains(reason), "{refused:?}");
+    }
 }
 
 #[tokio::test]
