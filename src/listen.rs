@@ -215,7 +215,8 @@ impl Desk {
             }
         };
         let desk = Arc::clone(self);
-        let span = tracing::debug_span!("connection", listener = self.name, peer = %accepted.transport);
+        let span =
+            tracing::debug_span!("connection", listener = self.name, peer = %accepted.transport);
         let connection = async move { desk.attend(accepted, place).await };
         self.crowd.spawn(connection.instrument(span));
     }
@@ -270,7 +271,10 @@ impl Desk {
             opened = opening::complete(read, &self.guards) => opened,
         };
         match opened {
-            Ok(read) => self.converse(tokio::io::join(read, write), introduction).await,
+            Ok(read) => {
+                self.converse(tokio::io::join(read, write), introduction)
+                    .await
+            }
             Err(Fault::Silent) => self.refuse("silent", &introduction.transport),
             Err(Fault::Slow) => self.refuse("slow", &introduction.transport),
             // A port scan or a probe of a load balancer: not worth a word.

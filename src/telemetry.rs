@@ -317,7 +317,10 @@ fn describe() {
         Unit::Seconds,
         "Unix time at which the certificate expires"
     );
-    counter!(TLS_RELOADS, "times that changed files of TLS were looked at");
+    counter!(
+        TLS_RELOADS,
+        "times that changed files of TLS were looked at"
+    );
     gauge!(
         TLS_RELOAD_FAILING,
         "whether the files of TLS cannot be used"

@@ -12,11 +12,11 @@ use http::Extensions;
 use tokio::time::Instant;
 
 use super::{Denied, Principal};
-use crate::{limits, telemetry};
+use crate::{limits, listen::Transport, telemetry};
 
 /// Where the lines go. Cloning shares the bound.
 #[derive(Debug, Clone, Default)]
-pub struct Audit(Arc<Mutex<Window>>);
+pub(super) struct Audit(Arc<Mutex<Window>>);
 
 /// Refusals of an interval.
 #[derive(Debug, Default)]
@@ -79,8 +79,10 @@ pub(super) fn action<T, E: Display>(
 }
 
 /// Where a request comes from, as far as its listener tells.
-pub(super) fn peer(_extensions: &Extensions) -> Arc<str> {
-    "".into()
+#[must_use]
+pub fn peer(extensions: &Extensions) -> Arc<str> {
+    let transport = extensions.get::<Transport>();
+    transport.map_or_else(|| "".into(), |transport| transport.to_string().into())
 }
 
 #[cfg(test)]

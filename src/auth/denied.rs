@@ -40,7 +40,7 @@ pub enum Denied {
     #[error("{0}")]
     Unauthenticated(Cow<'static, str>),
     /// It is known, and not allowed.
-    #[error("user {user} may not {what}")]
+    #[error("user {} may not {what}", .user.as_str())]
     NotAllowed {
         /// Who.
         user: User,

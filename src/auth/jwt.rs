@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use jsonwebtoken::{
-    Algorithm, AlgorithmFamily, DecodingKey, Validation, dangerous, decode, decode_header,
+    Algorithm, AlgorithmFamily, DecodingKey, Header, Validation, dangerous, decode, decode_header,
     errors::ErrorKind,
     jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse},
 };
@@ -62,12 +62,15 @@ pub(super) fn is_meant(token: &str) -> bool {
 
 /// Verifies a token and tells whose it is.
 pub(super) fn identify(issuers: &[Issuer], token: &str) -> Result<Identity, Denied> {
+    // An algorithm that is none at all cannot be read.
+    let header = decode_header(token)
+        .map_err(|_| refused("the token's header is none that is understood"))?;
     let claimed: Claimed = dangerous::insecure_decode_claims(token)
         .map_err(|_| refused("the token names no issuer"))?;
     let issuer = issuers.iter().find(|known| known.issuer == claimed.iss);
     issuer
         .ok_or_else(|| refused("the token's issuer is not known"))?
-        .identify(token)
+        .identify(token, &header)
 }
 
 fn refused(why: impl Into<std::borrow::Cow<'static, str>>) -> Denied {
@@ -120,8 +123,8 @@ impl Issuer {
         })
     }
 
-    fn identify(&self, token: &str) -> Result<Identity, Denied> {
-        let key = self.key_of(token)?;
+    fn identify(&self, token: &str, header: &Header) -> Result<Identity, Denied> {
+        let key = self.key_of(header)?;
         let mut validation = Validation::new(key.algorithm);
         validation.set_audience(&self.audiences);
         validation.set_issuer(&[&self.issuer]);
@@ -143,10 +146,7 @@ impl Issuer {
     }
 
     /// The key that a token names; of an issuer with one key it need not.
-    fn key_of(&self, token: &str) -> Result<&Key, Denied> {
-        // An algorithm that is none at all cannot be read.
-        let header = decode_header(token)
-            .map_err(|_| refused("the token's header is none that is understood"))?;
+    fn key_of(&self, header: &Header) -> Result<&Key, Denied> {
         if header.crit.is_some() {
             return Err(refused("the token demands extensions that are not known"));
         }

@@ -1,6 +1,7 @@
 //! The signatures of tokens, checked by `ring`, which TLS uses too: what the
 //! library for tokens asks for, and nothing that makes signatures.
 
+use jsonwebtoken::signature::{Error, Verifier};
 use jsonwebtoken::{
     Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind,
     crypto::{CryptoProvider, JwtVerifier, KeyUtils},
@@ -10,7 +11,6 @@ use ring::signature::{
     ECDSA_P256_SHA256_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents,
     UnparsedPublicKey, VerificationAlgorithm,
 };
-use signature::{Error, Verifier};
 
 static PROVIDER: CryptoProvider = CryptoProvider {
     signer_factory: |_, _| Err(ErrorKind::UnsupportedAlgorithm.into()),

@@ -301,7 +301,7 @@ impl Standing {
         match known.user_of(&self.credential, Moment::now()) {
             Ok(now) if now == *user => {}
             _ if self.credential.has_expired(Moment::now()) => {
-                return Err(ended("the token has expired"));
+                return Err(ended("the token or certificate has expired"));
             }
             _ => return Err(ended("the credentials are no longer valid")),
         }

@@ -46,7 +46,7 @@ impl Rights {
 
     /// Whether the same is allowed, be it faster or slower.
     pub(super) fn same_grants(&self, other: &Self) -> bool {
-        let limits = self.limits;
+        let quota = self.quota;
         *self
             == Self {
                 quota,
@@ -180,7 +180,7 @@ mod tests {
     fn limits_are_no_grants() {
         let rights = Rights::all();
         let mut slower = (*rights).clone();
-        slower.limits.calls = Some(1);
+        slower.quota.calls = Some(1);
         assert!(rights.same_grants(&slower));
         slower.administer = false;
         assert!(!rights.same_grants(&slower));

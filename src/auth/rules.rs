@@ -30,8 +30,8 @@ pub(super) enum Credential {
     /// A token that an issuer signed; kept for the life of a stream, so that it
     /// can be verified again by other keys.
     Jwt(Arc<str>, Option<Moment>),
-    /// The names in a certificate.
-    Certificate(Arc<[String]>),
+    /// The names in a certificate, and its end.
+    Certificate(Arc<[String]>, Moment),
     /// A front has found out by itself.
     Front(User),
 }
@@ -41,7 +41,7 @@ impl std::fmt::Debug for Credential {
         f.write_str(match self {
             Self::Token(_) => "Token",
             Self::Jwt(..) => "Jwt",
-            Self::Certificate(_) => "Certificate",
+            Self::Certificate(..) => "Certificate",
             Self::Front(_) => "Front",
         })
     }
@@ -52,7 +52,8 @@ impl Credential {
     pub(super) fn expiry(&self) -> Option<Moment> {
         match self {
             Self::Jwt(_, expiry) => *expiry,
-            Self::Token(_) | Self::Certificate(_) | Self::Front(_) => None,
+            Self::Certificate(_, expiry) => Some(*expiry),
+            Self::Token(_) | Self::Front(_) => None,
         }
     }
 
@@ -75,6 +76,14 @@ pub(super) struct Rules {
     verified: Mutex<HashMap<[u8; 32], Identity>>,
 }
 
+impl std::fmt::Debug for Rules {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rules")
+            .field("users", &self.users.len())
+            .finish_non_exhaustive()
+    }
+}
+
 impl Rules {
     /// What kind of token this is.
     pub(super) fn of_token(&self, text: &str, now: Moment) -> Result<Credential, Denied> {
@@ -94,7 +103,12 @@ impl Rules {
         let known = match credential {
             Credential::Token(digest) => self.tokens.get(digest).cloned().ok_or_else(unknown)?,
             Credential::Jwt(text, _) => self.identity(text, now)?.user,
-            Credential::Certificate(names) => self.of_names(names)?,
+            Credential::Certificate(..) if credential.has_expired(now) => {
+                return Err(Denied::Unauthenticated(
+                    "the certificate has expired".into(),
+                ));
+            }
+            Credential::Certificate(names, _) => self.of_names(names)?,
             Credential::Front(user) => user.clone(),
         };
         if self.users.contains_key(&known) {

@@ -3,13 +3,18 @@
 //! A channel reconnects by itself at the next call, so commands that go on
 //! after a loss keep theirs.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
 
 use http::Uri;
 use tonic::{
     Request,
     service::interceptor::InterceptedService,
-    transport::{Channel, Endpoint},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 
 use super::{
@@ -47,7 +52,48 @@ pub(super) struct Target {
     )]
     addr: Address,
     #[command(flatten)]
+    tls: Tls,
+    #[command(flatten)]
     credentials: Credentials,
+}
+
+/// How a server at `https://` is believed, and how it may believe us.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(super) struct Tls {
+    #[arg(
+        long,
+        help = "CAs (PEM) that the server's certificate may be of; left out: those of this machine",
+        global = true,
+        env = "EVENTSTREAM_TLS_CA",
+        value_name = "FILE"
+    )]
+    tls_ca: Option<PathBuf>,
+    #[arg(
+        long,
+        help = "Certificate (PEM) to show to the server",
+        global = true,
+        env = "EVENTSTREAM_TLS_CERT",
+        requires = "tls_key",
+        value_name = "FILE"
+    )]
+    tls_cert: Option<PathBuf>,
+    #[arg(
+        long,
+        help = "Its private key (PEM)",
+        global = true,
+        env = "EVENTSTREAM_TLS_KEY",
+        requires = "tls_cert",
+        value_name = "FILE"
+    )]
+    tls_key: Option<PathBuf>,
+    #[arg(
+        long,
+        help = "Name that the server's certificate must have; left out: that of the address",
+        global = true,
+        env = "EVENTSTREAM_TLS_NAME",
+        value_name = "NAME"
+    )]
+    tls_name: Option<String>,
 }
 
 /// As an argument.
@@ -100,8 +146,12 @@ impl fmt::Display for Address {
 }
 
 impl Target {
-    pub(super) fn at(addr: Address, credentials: Credentials) -> Self {
-        Self { addr, credentials }
+    pub(super) fn at(addr: Address, tls: Tls, credentials: Credentials) -> Self {
+        Self {
+            addr,
+            tls,
+            credentials,
+        }
     }
 
     /// Connects now rather than at the first call, so that "nobody listens"
@@ -120,7 +170,7 @@ impl Target {
         };
         let mut endpoint = Endpoint::from_shared(uri).map_err(|error| unreachable(&error))?;
         if matches!(self.addr, Address::Tls(_)) {
-            let tls = self.credentials.tls.config()?;
+            let tls = self.tls.config()?;
             endpoint = endpoint
                 .tls_config(tls)
                 .map_err(|error| unreachable(&error))?;
@@ -137,6 +187,29 @@ impl Target {
             link: InterceptedService::new(channel, self.credentials.clone()),
         })
     }
+}
+
+impl Tls {
+    fn config(&self) -> Result<ClientTlsConfig, Failure> {
+        let mut config = ClientTlsConfig::new();
+        config = match &self.tls_ca {
+            Some(path) => config.ca_certificate(Certificate::from_pem(pem("--tls-ca", path)?)),
+            None => config.with_native_roots(),
+        };
+        if let (Some(cert), Some(key)) = (&self.tls_cert, &self.tls_key) {
+            let (cert, key) = (pem("--tls-cert", cert)?, pem("--tls-key", key)?);
+            config = config.identity(Identity::from_pem(cert, key));
+        }
+        Ok(match &self.tls_name {
+            Some(name) => config.domain_name(name),
+            None => config,
+        })
+    }
+}
+
+fn pem(flag: &str, path: &Path) -> Result<Vec<u8>, Failure> {
+    std::fs::read(path)
+        .map_err(|error| Failure::Usage(format!("{flag}: {}: {error}", path.display())))
 }
 
 /// A connected server.
@@ -235,6 +308,7 @@ mod tests {
         let target = Target {
             addr: Address::Unix("/nowhere/evt.sock".to_owned()),
             credentials: Credentials::default(),
+            tls: Tls::default(),
         };
         let failure = target.connect().await.err().expect("nobody listens");
         assert!(

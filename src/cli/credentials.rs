@@ -8,7 +8,7 @@ use tonic::{
     service::Interceptor,
 };
 
-use super::{failure::Failure, tls::Tls};
+use super::failure::Failure;
 
 /// Who calls.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -29,8 +29,6 @@ pub(super) struct Credentials {
         value_name = "FILE"
     )]
     token_file: Option<PathBuf>,
-    #[command(flatten)]
-    pub(super) tls: Tls,
 }
 
 /// A text that is never shown.

@@ -21,7 +21,6 @@ mod retry;
 mod session;
 mod status;
 mod tail;
-mod tls;
 mod token;
 mod values;
 mod views;

@@ -393,20 +393,27 @@ fn users_file(text: &str) -> value::Read<Option<PathBuf>> {
     }
 }
 
-/// Without credentials everybody who can connect is the operator.
+/// Without credentials everybody who can connect is the operator, and without
+/// encryption so is everybody who listens on the way.
 fn check_exposure(reader: &mut Reader, config: &Config) {
     let insecure = reader.get("insecure", value::boolean);
     let listeners = [
-        ("grpc.listen", Some(&config.grpc.listen)),
-        ("http.listen", config.http.as_ref()),
+        ("grpc.listen", Some(&config.grpc.listen), &config.grpc.tls),
+        ("http.listen", config.http.as_ref(), &config.http_tls),
     ];
-    for (key, address) in listeners {
-        if !insecure && address.is_some_and(|address| !address.is_local()) {
-            reader.blame(
-                key,
-                "can be reached from other machines, and there is no authentication yet; \
-                 give --insecure if the network is protected otherwise",
+    for (key, address, tls) in listeners {
+        let safe = insecure || (config.auth.is_some() && tls.is_some());
+        if !safe && address.is_some_and(|address| !address.is_local()) {
+            let lacking = if config.auth.is_some() {
+                "without TLS the tokens of users can be read on the way"
+            } else {
+                "without an auth.file everybody may do everything"
+            };
+            let rule = format!(
+                "can be reached from other machines, and {lacking}; \
+                 give --insecure if the network is protected otherwise"
             );
+            reader.blame(key, &rule);
         }
     }
 }

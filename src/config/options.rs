@@ -312,7 +312,7 @@ const TABLE: &[Opt] = &[
         "insecure",
         "false",
         SWITCH,
-        "Allow addresses that other machines reach, though nobody is authenticated",
+        "Allow addresses that other machines reach, though nobody is known, or tokens can be read on the way",
     ),
     opt(
         "stream.poll_active",

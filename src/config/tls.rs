@@ -107,7 +107,10 @@ pub(super) fn tls(
             return None;
         }
         (None, other) => {
-            let lonely = [(keys.key, other.is_some()), (keys.client_ca, client_ca.is_some())];
+            let lonely = [
+                (keys.key, other.is_some()),
+                (keys.client_ca, client_ca.is_some()),
+            ];
             for (key, _) in lonely.into_iter().filter(|(_, given)| *given) {
                 reader.blame(key, &format!("is of no use without {}", keys.cert));
             }

@@ -78,8 +78,8 @@ async fn below(State(shim): State<Arc<Shim>>, request: Request<Body>) -> Respons
 }
 
 fn channel(shim: &Shim, request: &Request<Body>) -> Channel {
-    let headers = request.headers();
-    let told = headers.get("x-forwarded-proto") == Some(&HeaderValue::from_static("https"));
+    let told =
+        request.headers().get("x-forwarded-proto") == Some(&HeaderValue::from_static("https"));
     let transport = request.extensions().get::<Transport>();
     let private = transport.is_some_and(Transport::is_private);
     Channel {

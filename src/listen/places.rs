@@ -161,7 +161,10 @@ mod tests {
     fn a_network_of_ipv6_is_one_address() {
         let places = Places::new("test", 4, Some(1));
         let _first = places.take(from("2001:db8::1")).ok().unwrap();
-        assert_eq!(places.take(from("2001:db8::2:1")).err(), Some(Full::Address));
+        assert_eq!(
+            places.take(from("2001:db8::2:1")).err(),
+            Some(Full::Address)
+        );
         assert!(places.take(from("2001:db8:0:1::1")).is_ok());
     }
 

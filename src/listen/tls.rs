@@ -22,10 +22,7 @@ use tokio_rustls::{
         self, RootCertStore, ServerConfig,
         crypto::{CryptoProvider, ring},
         pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject as _},
-        server::{
-            NoServerSessionStorage, WebPkiClientVerifier,
-            danger::ClientCertVerifier,
-        },
+        server::{NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier},
     },
     server::TlsStream,
 };
@@ -300,7 +297,11 @@ fn tell(listener: &'static str, files: &TlsFiles, certificate: &Certificate) {
     let mode = std::fs::metadata(&files.key).map(|key| key.permissions().mode());
     if mode.is_ok_and(|mode| mode & 0o007 != 0) {
         let path = files.key.display().to_string();
-        tracing::warn!(listener, path, "every user of this machine may read the private key");
+        tracing::warn!(
+            listener,
+            path,
+            "every user of this machine may read the private key"
+        );
     }
     #[expect(clippy::cast_precision_loss, reason = "seconds of the Unix time")]
     metrics::gauge!(telemetry::TLS_EXPIRES, "listener" => listener).set(*not_after as f64);

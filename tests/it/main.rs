@@ -11,6 +11,7 @@
 mod admin;
 mod architecture;
 mod archive;
+mod auth;
 mod calls;
 mod cli;
 mod crash;

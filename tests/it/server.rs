@@ -43,6 +43,7 @@ pub struct Builder {
     grpc: String,
     args: Vec<String>,
     envs: Vec<(String, String)>,
+    token: Option<String>,
     wrapper: Vec<String>,
 }
 
@@ -56,6 +57,12 @@ impl Builder {
     /// One more environment variable.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.envs.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Its clients send this token.
+    pub fn token(mut self, token: &str) -> Self {
+        self.token = Some(token.to_owned());
         self
     }
 
@@ -200,6 +207,7 @@ impl Server {
             grpc: "127.0.0.1:0".to_owned(),
             args: Vec::new(),
             envs: Vec::new(),
+            token: None,
             wrapper: Vec::new(),
         }
     }
@@ -249,7 +257,15 @@ impl Server {
 
     /// Clients of all four services over one connection.
     pub async fn clients(&self) -> Clients {
-        Clients::over(self.channel().await)
+        match &self.builder.token {
+            Some(token) => self.clients_of(token).await,
+            None => Clients::over(self.channel().await),
+        }
+    }
+
+    /// The same that send this token.
+    pub async fn clients_of(&self, token: &str) -> Clients {
+        Clients::with_token(self.channel().await, token)
     }
 
     /// Sends a signal by name, such as `TERM`, `KILL` or `STOP`.
@@ -455,6 +471,11 @@ impl Clients {
             push: PushServiceClient::new(link.clone()).max_decoding_message_size(MESSAGE),
             admin: AdminServiceClient::new(link),
         }
+    }
+
+    /// The same of `host:port`, connected when first used.
+    pub fn lazy_with_token(address: &str, token: &str) -> Self {
+        Self::with_token(endpoint(address).connect_lazy(), token)
     }
 
     /// Clients of `host:port`, connected when first used.

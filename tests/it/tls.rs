@@ -1,7 +1,7 @@
 //! TLS of both listeners, with certificates made here: who is let in, what is
 //! agreed on, and that new files are taken without dropping anybody.
 
-mod authority;
+pub mod authority;
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Output};
 
@@ -55,7 +55,8 @@ async fn call(server: &Server, ca: &Authority, identity: Option<&Pair>) -> Resul
     }
 }
 
-async fn channel(
+/// A connection that believes `ca`.
+pub async fn channel(
     server: &Server,
     ca: &Authority,
     identity: Option<&Pair>,
@@ -91,7 +92,10 @@ async fn rust_client_and_commands_speak_tls() {
     assert!(status(&["--tls-ca", ca_file]).await.status.success());
     let named = status(&["--tls-ca", ca_file, "--tls-name", "localhost"]).await;
     assert!(named.status.success(), "{named:?}");
-    for unbelievable in [&[][..], &["--tls-ca", ca_file, "--tls-name", "other.example"]] {
+    for unbelievable in [
+        &[][..],
+        &["--tls-ca", ca_file, "--tls-name", "other.example"],
+    ] {
         let refused = status(unbelievable).await;
         let said = String::from_utf8_lossy(&refused.stderr).into_owned();
         assert!(!refused.status.success());
@@ -115,7 +119,9 @@ fn expired(name: &str) -> CertificateParams {
 #[tokio::test]
 async fn who_must_show_a_certificate_and_cannot_is_refused() {
     let ca = Authority::new();
-    let server = with_client_ca(tls_builder(&ca).0, &ca, "required").start().await;
+    let server = with_client_ca(tls_builder(&ca).0, &ca, "required")
+        .start()
+        .await;
     let good = ca.issue(&client_params("shop"));
     call(&server, &ca, Some(&good)).await.expect("let in");
     assert!(call(&server, &ca, None).await.is_err());
@@ -129,7 +135,9 @@ async fn who_must_show_a_certificate_and_cannot_is_refused() {
 #[tokio::test]
 async fn who_may_show_a_certificate_must_have_a_right_one() {
     let ca = Authority::new();
-    let server = with_client_ca(tls_builder(&ca).0, &ca, "optional").start().await;
+    let server = with_client_ca(tls_builder(&ca).0, &ca, "optional")
+        .start()
+        .await;
     call(&server, &ca, None).await.expect("let in");
     let foreign = Authority::new().issue(&client_params("shop"));
     assert!(call(&server, &ca, Some(&foreign)).await.is_err());
@@ -202,7 +210,8 @@ async fn http_and_futoin_over_tls() {
         assert_eq!(alive.stdout, b"ok\n", "{alive:?}");
     }
     // FutoIn adds events only where nobody can listen: here.
-    let message = r#"{"f":"futoin.evt.gen:1.0:addEvent","p":{"type":"KIND","data":1},"sec":"shop:pass"}"#;
+    let message =
+        r#"{"f":"futoin.evt.gen:1.0:addEvent","p":{"type":"KIND","data":1},"sec":"shop:pass"}"#;
     let added = curl(&server, &file, &["/ftn", "--data", message]).await;
     assert_eq!(added.stdout, br#"{"r":"1"}"#, "{added:?}");
     // gRPC is as it was.
@@ -249,7 +258,9 @@ async fn new_certificates_are_taken_while_streams_go_on() {
         other => Err(other),
     })
     .await;
-    call(&server, &new, None).await.expect("the new one is shown");
+    call(&server, &new, None)
+        .await
+        .expect("the new one is shown");
     assert!(call(&server, &old, None).await.is_err());
 
     // A key that is not of the certificate: the last pair stays.
@@ -282,9 +293,17 @@ async fn files_that_cannot_be_used_keep_it_from_starting() {
     let other = ca.issue(&server_params());
     for (name, break_it, expected) in [
         ("server.key", "", "server.key: no private key"),
-        ("server.key", other.key.as_str(), "is not the key of the certificate"),
+        (
+            "server.key",
+            other.key.as_str(),
+            "is not the key of the certificate",
+        ),
         ("server.crt", "", "server.crt: holds no certificate"),
-        ("server.crt", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "not a certificate"),
+        (
+            "server.crt",
+            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+            "not a certificate",
+        ),
     ] {
         let (builder, _) = tls_builder(&ca);
         write(builder.dir(), name, break_it);

@@ -13,7 +13,7 @@ use clap::Subcommand;
 
 use self::{copy::Copy, verify::Verification};
 use super::{
-    connect::{Address, Target},
+    connect::{Address, Target, Tls},
     credentials::Credentials,
     failure::{Failure, help},
     interrupt,
@@ -78,6 +78,8 @@ struct Source {
         default_value = "127.0.0.1:50051"
     )]
     from: Address,
+    #[command(flatten)]
+    tls: Tls,
 }
 
 #[derive(Debug, clap::Args)]
@@ -129,7 +131,10 @@ impl Args {
 }
 
 pub(super) async fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
-    let target = |address| Target::at(address, args.credentials.clone());
+    let target = |address| {
+        let (tls, credentials) = (args.source.tls.clone(), args.credentials.clone());
+        Target::at(address, tls, credentials)
+    };
     if let Some(Action::Verify {
         from, destination, ..
     }) = &args.action
