@@ -14,13 +14,15 @@ use tokio_util::sync::CancellationToken;
 use tonic_health::server::HealthReporter;
 
 use crate::{
+    auth::{self, Authority, Gate},
     config::{self, Config, DbUrl},
     futoin::Front,
     grpc::{self, Features},
     http::{self, Scrape, Sources},
     lifecycle::{Lifecycle, Readiness, Signals, UnixSignals},
     limits,
-    listen::{Guards, Listener},
+    listen::{Address, Guards, Listener, Tls, TlsFiles},
+    quota::Quotas,
     store::{
         self, Names, Options, Store,
         history::{self, Warehouse, WarehouseOptions},
@@ -71,9 +73,17 @@ pub async fn serve_until(
     // Acknowledgements of the streams that end, and questions about the
     // readiness, are still taken while the streams end.
     let closing = CancellationToken::new();
-    let health = start_grpc(&config, &life, &stream, &closing).await?;
-    let futoin = start_futoin(&config, &life, &stream, &closing)?;
-    start_http(&config, &life, &stream, &metrics, futoin, &closing)?;
+    let doors = Doors {
+        gate: Gate::new(
+            stream.clone(),
+            Quotas::new(config.exposure.quota, config.exposure.quota_burst),
+        ),
+        authority: authority(&config, &life)?,
+        closing: closing.clone(),
+    };
+    let health = start_grpc(&config, &life, &doors).await?;
+    let futoin = start_futoin(&config, &life, &doors)?;
+    start_http(&config, &life, &stream, &metrics, futoin, &doors)?;
     let farewell = farewell(
         stream.clone(),
         life.fronts.stopping(),
@@ -110,6 +120,20 @@ pub async fn serve_until(
         Ok(())
     })
     .await
+}
+
+/// What the fronts share.
+struct Doors {
+    gate: Gate,
+    authority: Authority,
+    closing: CancellationToken,
+}
+
+fn authority(config: &Config, life: &Lifecycle) -> anyhow::Result<Authority> {
+    match &config.auth {
+        Some(file) => Ok(auth::start(file, &life.fronts).context("auth.file")?),
+        None => Ok(Authority::open()),
+    }
 }
 
 /// Nothing is opened here: the service also works while its warehouse does not.
@@ -150,23 +174,23 @@ async fn start_archiver(
 async fn start_grpc(
     config: &Config,
     life: &Lifecycle,
-    stream: &EventStream,
-    closing: &CancellationToken,
+    doors: &Doors,
 ) -> anyhow::Result<HealthReporter> {
     let features = Features {
         reflection: config.grpc.reflection,
         web: config.grpc.web,
         web_origins: config.grpc.web_origins.clone(),
     };
-    let (routes, health) = grpc::routes(stream.clone(), features).await?;
+    let (routes, health) =
+        grpc::routes(doors.gate.clone(), doors.authority.clone(), features).await?;
     let guards = Guards {
         connections: config.grpc.max_connections,
-        ..Guards::default()
+        ..guards(config)
     };
-    let listener = Listener::bind("grpc", &config.grpc.listen, guards)
-        .with_context(|| format!("grpc.listen: cannot listen on {}", config.grpc.listen))?;
+    let place = (&config.grpc.listen, config.grpc.tls.as_ref());
+    let listener = listener("grpc", place, guards, life)?;
     tracing::info!(address = %listener.local_address()?, "listening for gRPC");
-    let (closing, killed) = (closing.clone(), life.fronts.killed());
+    let (closing, killed) = (doors.closing.clone(), life.fronts.killed());
     life.fronts
         .spawn("grpc", listener.serve(routes, closing, killed));
     Ok(health)
@@ -176,17 +200,17 @@ async fn start_grpc(
 fn start_futoin(
     config: &Config,
     life: &Lifecycle,
-    stream: &EventStream,
-    closing: &CancellationToken,
+    doors: &Doors,
 ) -> anyhow::Result<Option<Router>> {
     let Some(futoin) = &config.futoin else {
         return Ok(None);
     };
     let killed = life.fronts.killed();
     let front = Front::new(
-        stream.clone(),
+        doors.gate.clone(),
+        doors.authority.clone(),
         futoin.options.clone(),
-        closing.clone(),
+        doors.closing.clone(),
         killed.clone(),
     );
     let router = front.router();
@@ -194,11 +218,16 @@ fn start_futoin(
     let Some(address) = &futoin.listen else {
         return Ok(Some(router));
     };
-    let listener = Listener::bind("futoin", address, Guards::default())
-        .with_context(|| format!("futoin.listen: cannot listen on {address}"))?;
+    let listener = listener(
+        "futoin",
+        (address, futoin.tls.as_ref()),
+        guards(config),
+        life,
+    )?;
     tracing::info!(address = %listener.local_address()?, "listening for FutoIn");
+    let closing = doors.closing.clone();
     life.fronts
-        .spawn("futoin", listener.serve(router, closing.clone(), killed));
+        .spawn("futoin", listener.serve(router, closing, killed));
     Ok(None)
 }
 
@@ -208,7 +237,7 @@ fn start_http(
     stream: &EventStream,
     metrics: &PrometheusHandle,
     futoin: Option<Router>,
-    closing: &CancellationToken,
+    doors: &Doors,
 ) -> anyhow::Result<()> {
     let Some(address) = &config.http else {
         return Ok(());
@@ -217,11 +246,13 @@ fn start_http(
         readiness: life.readiness(),
         metrics: metrics.clone(),
         scrape: Arc::new(Gauges(stream.clone())),
+        authority: doors.authority.clone(),
+        metrics_open: config.metrics_open,
     };
-    let listener = Listener::bind("http", address, Guards::default())
-        .with_context(|| format!("http.listen: cannot listen on {address}"))?;
+    let place = (address, config.http_tls.as_ref());
+    let listener = listener("http", place, guards(config), life)?;
     tracing::info!(address = %listener.local_address()?, "listening for HTTP");
-    let (closing, killed) = (closing.clone(), life.fronts.killed());
+    let (closing, killed) = (doors.closing.clone(), life.fronts.killed());
     let mut router = http::router(sources);
     if let Some(futoin) = futoin {
         router = router.merge(futoin);
@@ -229,6 +260,33 @@ fn start_http(
     life.fronts
         .spawn("http", listener.serve(router, closing, killed));
     Ok(())
+}
+
+fn guards(config: &Config) -> Guards {
+    Guards {
+        peer_connections: config.exposure.peer_connections,
+        socket: config.exposure.socket.clone(),
+        ..Guards::default()
+    }
+}
+
+/// Opens the listener of a front, with the TLS it is to speak.
+fn listener(
+    name: &'static str,
+    (address, tls): (&Address, Option<&TlsFiles>),
+    guards: Guards,
+    life: &Lifecycle,
+) -> anyhow::Result<Listener> {
+    let listener = Listener::bind(name, address, guards)
+        .with_context(|| format!("{name}.listen: cannot listen on {address}"))?;
+    let Some(files) = tls else {
+        return Ok(listener);
+    };
+    let tls = Tls::load(name, files.clone()).with_context(|| format!("{name}.tls_cert"))?;
+    let tls = Arc::new(tls);
+    let following = Arc::clone(&tls).follow(life.fronts.stopping());
+    life.fronts.spawn("tls", following);
+    Ok(listener.with_tls(tls))
 }
 
 /// Beside the fronts: what uses the stream ends before it does.

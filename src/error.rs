@@ -119,9 +119,39 @@ pub enum Error {
         /// What has no room.
         what: &'static str,
     },
+    /// A user has used up what it may.
+    #[error("user {user} may do no more {what} at this time")]
+    QuotaExceeded {
+        /// `calls`, `events`, `bytes` or `streams`.
+        what: &'static str,
+        /// Whose quota it is.
+        user: String,
+        /// When as much is there again.
+        retry_after: std::time::Duration,
+    },
     /// The service is ending.
     #[error("the service is shutting down")]
     Draining,
+    /// It is not known who calls.
+    #[error("{why}")]
+    Unauthenticated {
+        /// What is wrong with the credentials.
+        why: String,
+    },
+    /// The caller may not do that.
+    #[error("{why}")]
+    NotAllowed {
+        /// The right that is missing.
+        right: &'static str,
+        /// Who may not do what.
+        why: String,
+    },
+    /// What was begun under credentials or rights that are no longer the same.
+    #[error("{why}")]
+    CredentialsEnded {
+        /// What changed.
+        why: String,
+    },
     /// The database does not work right now.
     #[error("the database does not work right now")]
     Database {

@@ -1,10 +1,11 @@
 //! A transactional event stream (outbox) served over gRPC and FutoIn.
 //!
 //! The modules depend on each other in one direction only:
-//! `event <- store <- stream <- {grpc, futoin, http, upkeep} <- app <- main`; `tests/it`
+//! `event <- store <- stream <- auth <- {grpc, futoin, http, upkeep} <- app <- main`; `tests/it`
 //! holds this. See ARCHITECTURE.md for the map.
 
 pub mod app;
+pub mod auth;
 pub mod cli;
 pub mod config;
 pub mod error;
@@ -17,6 +18,7 @@ pub mod limits;
 pub mod listen;
 pub mod origins;
 pub mod proto;
+pub mod quota;
 pub mod soak;
 pub mod store;
 pub mod stream;

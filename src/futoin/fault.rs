@@ -9,11 +9,14 @@ impl From<Error> for Fault {
             Error::InvalidField { .. } | Error::EventRefused { .. } => {
                 Self::invalid(error.to_string())
             }
+            Error::Unauthenticated { .. }
+            | Error::NotAllowed { .. }
+            | Error::CredentialsEnded { .. } => Self::new("SecurityError", error.to_string()),
             Error::LiveNotAllowed => {
                 Self::new("LiveNotAllowed", "Live consumer should not register")
             }
             Error::NotRegistered { .. } => Self::bare("NotRegistered"),
-            Error::Overloaded { .. } => Self::new("DefenseRejected", error.to_string()),
+            Error::Overloaded { .. } | Error::QuotaExceeded { .. } => Self::new("DefenseRejected", error.to_string()),
             // An operator has to act: clients pass the text on.
             Error::ConsumerStopped { .. }
             | Error::EventUnreadable { .. }

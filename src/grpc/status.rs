@@ -41,9 +41,27 @@ pub(super) fn with_metadata(error: &Error, mut metadata: HashMap<String, String>
             metadata.insert("effect".into(), "none".into());
             details.set_retry_info(Some(RETRY_SOON));
         }
+        Error::QuotaExceeded {
+            what,
+            user,
+            retry_after,
+        } => {
+            metadata.insert("effect".into(), "none".into());
+            metadata.insert("quota".into(), (*what).into());
+            details.set_retry_info(Some(*retry_after));
+            details.add_quota_failure_violation(format!("user:{user}"), error.to_string());
+        }
         Error::Draining | Error::Archive => {
             metadata.insert("effect".into(), "none".into());
             details.set_retry_info(Some(RETRY_LATER));
+        }
+        // Who comes back identifies itself anew, perhaps by a newer token.
+        Error::CredentialsEnded { .. } => {
+            metadata.insert("effect".into(), "none".into());
+            details.set_retry_info(Some(RETRY_SOON));
+        }
+        Error::NotAllowed { right, .. } => {
+            metadata.insert("right".into(), (*right).into());
         }
         Error::EventUnreadable { id, .. } => {
             metadata.insert("event_id".into(), id.to_string());
@@ -64,6 +82,7 @@ pub(super) fn with_metadata(error: &Error, mut metadata: HashMap<String, String>
         | Error::StartAbovePosition { .. }
         | Error::ConsumerStopped { .. }
         | Error::EventRefused { .. }
+        | Error::Unauthenticated { .. }
         | Error::RequestIdReused => {}
     }
     details.set_error_info(reason, DOMAIN, metadata);
@@ -89,7 +108,11 @@ fn code_and_reason(error: &Error) -> (Code, &'static str) {
         Error::Archive => (Code::Unavailable, "ARCHIVE_UNAVAILABLE"),
         Error::NotSettled { .. } => (Code::Unavailable, "NOT_SETTLED"),
         Error::Overloaded { .. } => (Code::ResourceExhausted, "OVERLOADED"),
+        Error::QuotaExceeded { .. } => (Code::ResourceExhausted, "QUOTA_EXCEEDED"),
         Error::Draining => (Code::Unavailable, "DRAINING"),
+        Error::Unauthenticated { .. } => (Code::Unauthenticated, "UNAUTHENTICATED"),
+        Error::NotAllowed { .. } => (Code::PermissionDenied, "NOT_ALLOWED"),
+        Error::CredentialsEnded { .. } => (Code::Unavailable, "CREDENTIALS_ENDED"),
         Error::Database { .. } => (Code::Unavailable, "DATABASE_UNAVAILABLE"),
     }
 }

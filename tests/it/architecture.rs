@@ -13,6 +13,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("listen", &["lifecycle", "limits", "telemetry"]),
     ("store", &["event", "limits"]),
     ("error", &["event", "store", "telemetry"]),
+    ("quota", &["error", "event", "limits", "telemetry"]),
     (
         "stream",
         &[
@@ -25,14 +26,29 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "auth",
+        &[
+            "error",
+            "event",
+            "lifecycle",
+            "limits",
+            "listen",
+            "quota",
+            "store",
+            "stream",
+            "telemetry",
+        ],
+    ),
+    (
         "grpc",
         &[
-            "error", "event", "limits", "origins", "proto", "store", "stream",
+            "auth", "error", "event", "limits", "origins", "proto", "store", "stream",
         ],
     ),
     (
         "futoin",
         &[
+            "auth",
             "error",
             "event",
             "lifecycle",
@@ -55,23 +71,30 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
-    ("http", &["lifecycle", "limits", "telemetry"]),
+    ("http", &["auth", "lifecycle", "limits", "telemetry"]),
     (
         "config",
         &[
+            "auth",
+            "event",
             "futoin",
             "limits",
             "listen",
             "origins",
+            "quota",
             "store",
             "telemetry",
             "upkeep",
         ],
     ),
-    ("cli", &["config", "event", "limits", "proto", "store"]),
+    (
+        "cli",
+        &["auth", "config", "event", "limits", "proto", "store"],
+    ),
     (
         "app",
         &[
+            "auth",
             "config",
             "futoin",
             "grpc",
@@ -79,6 +102,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "lifecycle",
             "limits",
             "listen",
+            "quota",
             "store",
             "stream",
             "telemetry",
@@ -120,7 +144,7 @@ fn imports_go_one_way() {
 fn of_the_service_only_the_store_speaks_sql_and_only_fronts_speak_protocols() {
     let mut faults = Vec::new();
     for room in [
-        "event", "stream", "upkeep", "grpc", "futoin", "http", "cli", "config", "app",
+        "event", "stream", "auth", "upkeep", "grpc", "futoin", "http", "cli", "config", "app",
     ] {
         for (file, text) in sources(room) {
             if text.contains("sqlx") {
@@ -135,6 +159,21 @@ fn of_the_service_only_the_store_speaks_sql_and_only_fronts_speak_protocols() {
                 .any(|name| text.contains(name))
             {
                 faults.push(format!("{file}: names a protocol"));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// Rights are asked for in one place: a front that had the stream itself could
+/// forget to.
+#[test]
+fn fronts_reach_the_stream_through_the_gate() {
+    let mut faults = Vec::new();
+    for room in ["grpc", "futoin", "http"] {
+        for (file, text) in sources(room) {
+            if text.contains("EventStream") {
+                faults.push(format!("{file}: names the stream"));
             }
         }
     }

@@ -11,6 +11,7 @@
 mod admin;
 mod architecture;
 mod archive;
+mod auth;
 mod calls;
 mod cli;
 mod crash;
@@ -37,4 +38,5 @@ mod soak;
 mod soak_command;
 mod sqlite;
 mod store;
+mod tls;
 mod upkeep;
