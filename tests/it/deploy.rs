@@ -5,5 +5,5 @@
 pub mod fleet;
 pub mod journal;
 mod pod;
-mod rolling;
+pub mod rolling;
 mod runbook;

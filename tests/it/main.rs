@@ -14,6 +14,7 @@ mod archive;
 mod calls;
 mod cli;
 mod crash;
+mod deploy;
 mod faults;
 mod fronts;
 mod futoin;

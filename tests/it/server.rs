@@ -39,6 +39,7 @@ pub struct Builder {
     args: Vec<String>,
     envs: Vec<(String, String)>,
     wrapper: Vec<String>,
+    program: String,
 }
 
 impl Builder {
@@ -76,6 +77,13 @@ impl Builder {
     /// Runs the program through another one, such as `setpriv`.
     pub fn through(mut self, wrapper: &[&str]) -> Self {
         self.wrapper = wrapper.iter().map(|&part| part.to_owned()).collect();
+        self
+    }
+
+    /// Runs another version of the program.
+    #[cfg(feature = "soak")]
+    pub fn program(mut self, path: &str) -> Self {
+        path.clone_into(&mut self.program);
         self
     }
 
@@ -151,7 +159,7 @@ impl Builder {
 
     fn command(&self) -> Command {
         let mut words = self.wrapper.clone();
-        words.push(PROGRAM.to_owned());
+        words.push(self.program.clone());
         let mut command = clean_command(&words[0]);
         command
             .args(&words[1..])
@@ -196,6 +204,7 @@ impl Server {
             args: Vec::new(),
             envs: Vec::new(),
             wrapper: Vec::new(),
+            program: PROGRAM.to_owned(),
         }
     }
 

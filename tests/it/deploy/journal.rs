@@ -41,6 +41,13 @@ impl Journal {
             .send_modify(|highest| *highest = id.max(*highest));
     }
 
+    /// Waits until one more was handled than at present.
+    pub async fn grows(&self) {
+        let mut highest = self.highest.subscribe();
+        let changed = timeout(PATIENCE, highest.changed()).await;
+        changed.expect("events come").expect("it is kept");
+    }
+
     /// Waits until `last` was handled.
     pub async fn reaches(&self, last: i64, who: &str) {
         let mut highest = self.highest.subscribe();

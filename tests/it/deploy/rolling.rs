@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, sync::Arc};
 
-use futoin_eventstream_client::{EventStream, Start};
+use futoin_eventstream_client::{Event, EventStream, Start};
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -11,7 +11,7 @@ use super::{
     journal::{Journal, produce},
 };
 use crate::{
-    calls::until_subscribed,
+    calls::subscribed,
     postgres::{Cluster, Database},
     server::{PATIENCE, eventually},
 };
@@ -28,19 +28,18 @@ impl Receiver {
     fn start(address: &str, component: &'static str) -> Self {
         let journal = Arc::new(Journal::new());
         let stop = CancellationToken::new();
-        let stream = EventStream::connect(format!("http://{address}")).expect("an address");
+        let stream = EventStream::connect(&format!("http://{address}")).expect("an address");
         let (notes, stopped) = (Arc::clone(&journal), stop.clone());
         let running = tokio::spawn(async move {
-            stream
+            let receiver = stream
                 .receive(component)
                 .start(Start::Oldest)
-                .stop_on(stopped.cancelled_owned())
-                .run(|event| {
-                    notes.note(event.id());
-                    std::future::ready(Ok::<_, Infallible>(()))
-                })
-                .await
-                .expect("it goes on");
+                .stop_on(stopped.cancelled_owned());
+            let handle = |event: Event| {
+                notes.note(event.id());
+                std::future::ready(Ok::<_, Infallible>(()))
+            };
+            receiver.run(handle).await.expect("it goes on");
         });
         Self {
             component,
@@ -78,7 +77,7 @@ async fn replicas_are_replaced_under_load_and_nothing_is_lost() {
     let components = ["ONE", "TWO", "THREE"];
     let receivers = components.map(|name| Receiver::start(fleet.address(), name));
     let mut clients = fleet.replicas()[0].clients().await;
-    eventually(async || until_subscribed(&mut clients, components.len()).await).await;
+    eventually(async || subscribed(&mut clients, components.len()).await).await;
 
     let (answered, mut progress) = watch::channel(0);
     let stop = CancellationToken::new();
