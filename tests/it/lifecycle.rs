@@ -300,7 +300,9 @@ async fn systemd_is_told_of_the_beginning_and_of_the_end() {
         let mut text = [0; 64];
         let received = timeout(PATIENCE, socket.recv(&mut text)).await;
         let length = received.expect("in time").expect("received");
-        String::from_utf8_lossy(&text[..length]).trim_end().to_owned()
+        String::from_utf8_lossy(&text[..length])
+            .trim_end()
+            .to_owned()
     };
     let path = path.display().to_string();
     let mut server = builder.env("NOTIFY_SOCKET", &path).start().await;

@@ -14,9 +14,7 @@ mod stage;
 mod text;
 mod window;
 
-pub use cluster::{
-    Cluster, Database, LockMode, OWNER, Offer, connect, insert, run, unprivileged,
-};
+pub use cluster::{Cluster, Database, LockMode, OWNER, Offer, connect, insert, run, unprivileged};
 
 use sqlx::Row as _;
 

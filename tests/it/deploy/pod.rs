@@ -91,7 +91,11 @@ async fn pods_that_end_in_the_order_of_kubernetes_lose_nothing() {
     let mut sidecar = builder.grpc(&address).start().await;
     register(&mut sidecar.clients().await, "SHOP").await;
     for _ in 0..3 {
-        assert_eq!(probe(&address, &[]).await, Some(0), "the sidecar comes first");
+        assert_eq!(
+            probe(&address, &[]).await,
+            Some(0),
+            "the sidecar comes first"
+        );
         added.extend(application(&address, &journal).await);
         // And goes last; nobody has to force it.
         sidecar.signal("TERM");
@@ -103,7 +107,9 @@ async fn pods_that_end_in_the_order_of_kubernetes_lose_nothing() {
     let stored: Vec<i64> = rows.lines().map(|id| id.parse().expect("an id")).collect();
     assert!(added.iter().map(|(id, _)| id).eq(&stored), "each once");
     let receiver = Receiver::start(&address, &journal);
-    journal.reaches(*stored.last().expect("some events"), "SHOP").await;
+    journal
+        .reaches(*stored.last().expect("some events"), "SHOP")
+        .await;
     receiver.end().await;
     journal.check(&stored, "SHOP");
     assert!(sidecar.terminate().await.success(), "it ends well");

@@ -97,7 +97,10 @@ async fn before_the_backup(server: &Server) {
     let mut clients = server.clients().await;
     register(&mut clients, "SHOP").await;
     register(&mut clients, "LATE").await;
-    assert_eq!(add_many(&mut clients, "OLD", 10).await, Vec::from_iter(1..=10));
+    assert_eq!(
+        add_many(&mut clients, "OLD", 10).await,
+        Vec::from_iter(1..=10)
+    );
     ack(&mut clients, "SHOP", 5, None).await.expect("acked");
 }
 
@@ -105,7 +108,10 @@ async fn before_the_backup(server: &Server) {
 async fn after_the_backup(server: &Server) -> i64 {
     let mut clients = server.clients().await;
     let (started, _stream) = subscribe(&mut clients, ready("SHOP")).await;
-    assert_eq!(add_many(&mut clients, "LOST", 5).await, Vec::from_iter(11..=15));
+    assert_eq!(
+        add_many(&mut clients, "LOST", 5).await,
+        Vec::from_iter(11..=15)
+    );
     let epoch = Some(started.epoch);
     ack(&mut clients, "SHOP", 15, epoch).await.expect("acked");
     started.epoch
@@ -188,7 +194,10 @@ async fn stopped_consumer_is_named_and_sought_by_the_runbook() {
     server.signal("TERM");
     server.ended().await;
     // As where the events alone were restored.
-    sqlite(&server.database(), "UPDATE evt_consumers SET last_evt_id = 100");
+    sqlite(
+        &server.database(),
+        "UPDATE evt_consumers SET last_evt_id = 100",
+    );
     let server = server.again().start().await;
     desk.set("EVENTSTREAM_ADDR", server.grpc_address());
     let said = desk.run("look").await;
@@ -202,7 +211,12 @@ async fn stopped_consumer_is_named_and_sought_by_the_runbook() {
 }
 
 /// A server of its own with a database `shop`, and who works on it.
-async fn postgres_shop() -> (postgres::Cluster, postgres::Database, Desk, tempfile::TempDir) {
+async fn postgres_shop() -> (
+    postgres::Cluster,
+    postgres::Database,
+    Desk,
+    tempfile::TempDir,
+) {
     let cluster = postgres::Cluster::start();
     let mut admin = cluster.existing("postgres").session().await;
     run_sql(&mut admin, "CREATE DATABASE shop").await;
@@ -270,7 +284,10 @@ async fn mariadb_shop() -> (mysql::Cluster, Server, Desk, tempfile::TempDir) {
         words.push("env".to_owned());
     }
     let dir = directory_of(mysql::OWNER, &words);
-    let client = format!("[client]\nuser = root\nsocket = {}\n", cluster.path("socket"));
+    let client = format!(
+        "[client]\nuser = root\nsocket = {}\n",
+        cluster.path("socket")
+    );
     std::fs::write(dir.path().join(".my.cnf"), client).expect("written");
     let mut desk = Desk::at(dir.path(), words, "/usr/sbin");
     desk.set("HOME", dir.path().display().to_string());

@@ -10,10 +10,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{
-    deploy::journal::Journal,
-    server::PATIENCE,
-};
+use crate::{deploy::journal::Journal, server::PATIENCE};
 
 pub const LANGUAGES: [&str; 5] = ["rust", "python", "typescript", "go", "java"];
 

@@ -10,7 +10,7 @@ use crate::{
     calls::subscribed,
     deploy::{
         fleet::Fleet,
-        journal::{Gaps, produce},
+        journal::{gaps::Gaps, produce},
         rolling::stored,
     },
     postgres::{Cluster, Database},
