@@ -16,7 +16,7 @@ use super::journal::{Journal, produce};
 use crate::{
     load::{endure, seed},
     postgres::Cluster,
-    round_trip::register,
+    round_trip::{add, ready, register, subscribe},
     server::{PATIENCE, PROGRAM, Server, clean_command, eventually, signal},
 };
 
@@ -103,14 +103,14 @@ async fn pods_that_end_in_the_order_of_kubernetes_lose_nothing() {
         assert_eq!(probe(&address, &["--live"]).await, Some(2));
         sidecar = sidecar.again().start().await;
     }
+    let receiver = Receiver::start(&address, &journal);
+    let last = add(&mut sidecar.clients().await, "LAST", "{}").await;
+    journal.reaches(last, "SHOP").await;
+    receiver.end().await;
     let rows = sidecar.sqlite("SELECT id FROM evt_queue ORDER BY id");
     let stored: Vec<i64> = rows.lines().map(|id| id.parse().expect("an id")).collect();
-    assert!(added.iter().map(|(id, _)| id).eq(&stored), "each once");
-    let receiver = Receiver::start(&address, &journal);
-    journal
-        .reaches(*stored.last().expect("some events"), "SHOP")
-        .await;
-    receiver.end().await;
+    let added = added.iter().map(|&(id, _)| id).chain([last]);
+    assert!(added.eq(stored.iter().copied()), "each once");
     journal.check(&stored, "SHOP");
     assert!(sidecar.terminate().await.success(), "it ends well");
 }
@@ -127,6 +127,9 @@ async fn liveness_outlasts_the_database_and_readiness_does_not() {
     let server = cluster.database().await.server().start().await;
     let address = server.grpc_address();
     assert_eq!(probe(address, &[]).await, Some(0));
+    // Without a listener nothing is asked of the database.
+    let mut clients = server.clients().await;
+    let (_, _listening) = subscribe(&mut clients, ready("LIVE")).await;
     cluster.stop("immediate");
     eventually(async || match probe(address, &[]).await {
         Some(1) => Ok(()),
