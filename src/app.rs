@@ -9,6 +9,7 @@ use std::{path::Path, pin::Pin, sync::Arc};
 use anyhow::Context as _;
 use axum::Router;
 use metrics_exporter_prometheus::PrometheusHandle;
+use sd_notify::NotifyState;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic_health::server::HealthReporter;
@@ -19,7 +20,7 @@ use crate::{
     futoin::Front,
     grpc::{self, Features},
     http::{self, Scrape, Sources},
-    lifecycle::{Lifecycle, Readiness, Signals, UnixSignals},
+    lifecycle::{Lifecycle, Readiness, Signals, UnixSignals, tell_supervisor},
     limits,
     listen::{Address, Guards, Listener, Tls, TlsFiles},
     quota::Quotas,
@@ -43,7 +44,8 @@ use crate::{
 /// # Errors
 /// What kept it from starting, or the task that failed.
 pub async fn serve(config: Config) -> anyhow::Result<()> {
-    serve_until(config, UnixSignals::new()?, || ()).await
+    let ready = || tell_supervisor(NotifyState::Ready);
+    serve_until(config, UnixSignals::new()?, ready).await
 }
 
 /// As [`serve`], but until `signals` say so; `ready` is called when the

@@ -15,6 +15,7 @@ mod auth;
 mod calls;
 mod cli;
 mod crash;
+mod deploy;
 mod faults;
 mod fronts;
 mod futoin;

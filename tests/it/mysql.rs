@@ -14,7 +14,7 @@ mod stage;
 mod text;
 mod window;
 
-pub use cluster::{Cluster, Database, LockMode, Offer, insert, run};
+pub use cluster::{Cluster, Database, LockMode, OWNER, Offer, connect, insert, run, unprivileged};
 
 use sqlx::Row as _;
 

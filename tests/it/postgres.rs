@@ -19,4 +19,4 @@ mod text;
 mod tls;
 mod troubles;
 
-pub use cluster::{Cluster, Database, insert, insert_row, run};
+pub use cluster::{Cluster, Database, OWNER, insert, insert_row, programs, run, unprivileged};

@@ -45,6 +45,7 @@ pub struct Builder {
     envs: Vec<(String, String)>,
     token: Option<String>,
     wrapper: Vec<String>,
+    program: String,
 }
 
 impl Builder {
@@ -88,6 +89,13 @@ impl Builder {
     /// Runs the program through another one, such as `setpriv`.
     pub fn through(mut self, wrapper: &[&str]) -> Self {
         self.wrapper = wrapper.iter().map(|&part| part.to_owned()).collect();
+        self
+    }
+
+    /// Runs another version of the program.
+    #[cfg(feature = "soak")]
+    pub fn program(mut self, path: &str) -> Self {
+        path.clone_into(&mut self.program);
         self
     }
 
@@ -163,7 +171,7 @@ impl Builder {
 
     fn command(&self) -> Command {
         let mut words = self.wrapper.clone();
-        words.push(PROGRAM.to_owned());
+        words.push(self.program.clone());
         let mut command = clean_command(&words[0]);
         command
             .args(&words[1..])
@@ -209,6 +217,7 @@ impl Server {
             envs: Vec::new(),
             token: None,
             wrapper: Vec::new(),
+            program: PROGRAM.to_owned(),
         }
     }
 
