@@ -8,6 +8,7 @@ mod codec;
 mod fields;
 mod gen_service;
 mod malformed;
+mod meter;
 mod poll_service;
 mod push_service;
 mod status;
@@ -106,7 +107,9 @@ pub async fn routes(
             .add_service(reflection().build_v1alpha()?);
     }
     let mut router = services.routes().prepare().into_axum_router();
-    router = router.layer(axum::middleware::map_response(malformed::name_the_field));
+    router = router
+        .layer(axum::middleware::map_response(malformed::name_the_field))
+        .layer(axum::middleware::from_fn(meter::measure));
     if features.web {
         router = router.layer(tonic_web::GrpcWebLayer::new());
         if !features.web_origins.is_empty() {

@@ -6,7 +6,7 @@ use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
 use super::{
-    Front, fields, server::push_service_server::PushService, wire::ReadyToReceiveResponse,
+    Front, fields, meter, server::push_service_server::PushService, wire::ReadyToReceiveResponse,
 };
 use crate::{
     error::Error,
@@ -129,7 +129,8 @@ fn messages(
             .next()
             .await?
             .map(|delivery| message(&delivery));
-        Some((message.map_err(Status::from), subscription))
+        let message = message.map_err(Status::from).inspect_err(meter::stream_ended);
+        Some((message, subscription))
     })
 }
 

@@ -27,7 +27,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "grpc",
         &[
-            "error", "event", "limits", "origins", "proto", "store", "stream",
+            "error",
+            "event",
+            "limits",
+            "origins",
+            "proto",
+            "store",
+            "stream",
+            "telemetry",
         ],
     ),
     (
@@ -85,6 +92,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "upkeep",
         ],
     ),
+    ("doctor", &["app", "config", "store"]),
     // An application beside the service: it starts the whole, has SQL of its
     // own, and nobody but `main` knows it.
     (
@@ -120,7 +128,7 @@ fn imports_go_one_way() {
 fn of_the_service_only_the_store_speaks_sql_and_only_fronts_speak_protocols() {
     let mut faults = Vec::new();
     for room in [
-        "event", "stream", "upkeep", "grpc", "futoin", "http", "cli", "config", "app",
+        "event", "stream", "upkeep", "grpc", "futoin", "http", "cli", "config", "app", "doctor",
     ] {
         for (file, text) in sources(room) {
             if text.contains("sqlx") {
