@@ -314,9 +314,7 @@ pub async fn grants(config: &Config) -> anyhow::Result<String> {
 pub async fn examine(config: &Config, probe: bool) -> Vec<Finding> {
     match &config.db.url {
         DbUrl::Sqlite(path) => SqliteStore::examine(sqlite_options(config, path), probe).await,
-        DbUrl::Postgres(url) => {
-            PostgresStore::examine(postgres_options(config, url), probe).await
-        }
+        DbUrl::Postgres(url) => PostgresStore::examine(postgres_options(config, url), probe).await,
         DbUrl::Mysql(url) => MysqlStore::examine(mysql_options(config, url), probe).await,
     }
 }

@@ -80,7 +80,10 @@ pub(super) fn service_name(text: &str) -> Read<String> {
 
 /// A share from 0 to 1, in millionths.
 pub(super) fn per_million(text: &str) -> Read<u32> {
-    let share = text.parse::<f64>().ok().filter(|share| (0.0..=1.0).contains(share));
+    let share = text
+        .parse::<f64>()
+        .ok()
+        .filter(|share| (0.0..=1.0).contains(share));
     let share = share.ok_or("is not a number from 0 to 1")?;
     #[expect(
         clippy::cast_possible_truncation,

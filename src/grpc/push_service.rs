@@ -129,7 +129,9 @@ fn messages(
             .next()
             .await?
             .map(|delivery| message(&delivery));
-        let message = message.map_err(Status::from).inspect_err(meter::stream_ended);
+        let message = message
+            .map_err(Status::from)
+            .inspect_err(meter::stream_ended);
         Some((message, subscription))
     })
 }

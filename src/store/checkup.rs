@@ -249,7 +249,9 @@ async fn probe(store: &dyn Store) -> Result<(EventId, Option<Duration>), Error> 
     let outcomes = store.append(std::slice::from_ref(&append)).await?;
     let committed = Instant::now();
     let ids = outcomes.into_iter().next().expect("one for each request");
-    let id = ids.map_err(|refusal| Error::Contract(refusal.to_string()))?.first();
+    let id = ids
+        .map_err(|refusal| Error::Contract(refusal.to_string()))?
+        .first();
     while committed.elapsed() < PROBE_LIMIT {
         known = tail.frontier(known).await?.frontier.max(known);
         if known >= id {

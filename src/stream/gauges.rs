@@ -43,7 +43,10 @@ impl EventStream {
         let (ring_bytes, ring_events) = engine.hub.usage();
         set(telemetry::RING_BYTES, number(ring_bytes));
         set(telemetry::RING_EVENTS, number(ring_events));
-        set(telemetry::STREAMS_OPEN, number(*engine.open_streams.borrow()));
+        set(
+            telemetry::STREAMS_OPEN,
+            number(*engine.open_streams.borrow()),
+        );
         for pool in engine.store.pools() {
             let used = pool.open.saturating_sub(pool.idle);
             for (state, count) in [("idle", pool.idle), ("used", used)] {
@@ -90,7 +93,10 @@ fn of_consumer(state: &ConsumerState, slowest: Option<&ConsumerKey>) -> [Sample;
     [
         sample(telemetry::CONSUMER_LAG_IDS, float(state.lag_ids)),
         sample(telemetry::CONSUMER_LAG_SECONDS, age(state)),
-        sample(telemetry::CONSUMER_CONNECTED, truth(state.consumer.session.is_some())),
+        sample(
+            telemetry::CONSUMER_CONNECTED,
+            truth(state.consumer.session.is_some()),
+        ),
         sample(telemetry::HOLDS_OLDEST, truth(holds)),
     ]
 }
@@ -117,15 +123,18 @@ fn of_archive(consumers: &[ConsumerState]) -> Vec<Sample> {
 /// The oldest ones: who is to blame.
 fn of_blockers(mut blockers: Vec<Blocker>) -> impl Iterator<Item = Sample> {
     blockers.sort_by_key(|blocker| Reverse(blocker.age));
-    blockers.into_iter().take(limits::NAMED).map(|blocker| Sample {
-        name: telemetry::BLOCKER_AGE_SECONDS,
-        value: blocker.age.as_secs_f64(),
-        labels: vec![
-            ("session", blocker.session),
-            ("client", blocker.client),
-            ("prepared", blocker.prepared.to_string()),
-        ],
-    })
+    blockers
+        .into_iter()
+        .take(limits::NAMED)
+        .map(|blocker| Sample {
+            name: telemetry::BLOCKER_AGE_SECONDS,
+            value: blocker.age.as_secs_f64(),
+            labels: vec![
+                ("session", blocker.session),
+                ("client", blocker.client),
+                ("prepared", blocker.prepared.to_string()),
+            ],
+        })
 }
 
 fn age(state: &ConsumerState) -> f64 {

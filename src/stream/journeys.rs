@@ -66,11 +66,14 @@ struct Delivered {
 impl Journeys {
     /// None while traces are off.
     pub(super) fn new() -> Option<Arc<Self>> {
-        let traces = traces::traces()?;
-        Some(Arc::new(Self {
+        traces::traces().map(|traces| Arc::new(Self::of(traces)))
+    }
+
+    fn of(traces: &'static Traces) -> Self {
+        Self {
             traces,
             memory: Mutex::default(),
-        }))
+        }
     }
 
     /// The span that adds events, if anybody will see it.
@@ -250,4 +253,157 @@ fn consumer(key: &ConsumerKey) -> [KeyValue; 2] {
 
 fn count(name: &'static str, count: usize) -> KeyValue {
     KeyValue::new(name, i64::try_from(count).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry::trace::{SpanId, TraceFlags, TraceId, TraceState};
+    use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider, SpanData};
+
+    use super::*;
+    use crate::{
+        event::{Component, Event, User, Want},
+        stream::segment::{Room, Segment},
+    };
+
+    /// Journeys, and what is told of them.
+    fn journeys() -> (Journeys, InMemorySpanExporter) {
+        let exporter = InMemorySpanExporter::default();
+        let provider = SdkTracerProvider::builder()
+            .with_simple_exporter(exporter.clone())
+            .build();
+        let traces = Box::leak(Box::new(Traces::over(provider)));
+        (Journeys::of(traces), exporter)
+    }
+
+    fn origin(number: u64) -> SpanContext {
+        SpanContext::new(
+            TraceId::from_u128(u128::from(number)),
+            SpanId::from_u64(number),
+            TraceFlags::SAMPLED,
+            true,
+            TraceState::default(),
+        )
+    }
+
+    fn selection(ids: &[i64]) -> Selection {
+        let events = ids.iter().map(|&id| Event {
+            id: EventId::stored(id),
+            kind: "A".into(),
+            data: "1".into(),
+            ts: None,
+            fault: None,
+        });
+        let (first, last) = (ids[0], ids[ids.len() - 1]);
+        let (after, through) = (EventId::stored(first - 1), EventId::stored(last));
+        let segment = Arc::new(Segment::new(after, through, events.collect()));
+        let room = Room {
+            events: 100,
+            bytes: 1 << 20,
+        };
+        let mut selection = Selection::at(after);
+        selection.pick(&segment, &Want::All, room);
+        selection
+    }
+
+    fn key(component: &str) -> ConsumerKey {
+        ConsumerKey {
+            user: User::local(),
+            component: Component::parse(component).unwrap(),
+        }
+    }
+
+    fn added(journeys: &Journeys, origin: &SpanContext, id: i64) {
+        let ids = vec![EventId::stored(id)];
+        journeys.commit().done([(origin, ids)].into_iter(), 1);
+    }
+
+    fn named(exporter: &InMemorySpanExporter, name: &str) -> Vec<SpanData> {
+        let spans = exporter.get_finished_spans().unwrap();
+        spans.into_iter().filter(|span| span.name == name).collect()
+    }
+
+    #[test]
+    fn delivery_that_overtakes_its_commit_is_told_after_it() {
+        let (journeys, exporter) = journeys();
+        let adding = origin(7);
+        let commit = journeys.commit();
+        journeys.delivered(Some(&key("SHOP")), &selection(&[5]));
+        assert!(named(&exporter, "deliver SHOP").is_empty());
+        let ids = vec![EventId::stored(5)];
+        commit.done([(&adding, ids)].into_iter(), 1);
+        drop(commit);
+        let [delivered] = &named(&exporter, "deliver SHOP")[..] else {
+            panic!("it is told once");
+        };
+        assert_eq!(delivered.parent_span_id, adding.span_id());
+        assert_eq!(delivered.span_context.trace_id(), adding.trace_id());
+    }
+
+    #[test]
+    fn delivery_during_a_commit_that_fails_is_told_all_the_same() {
+        let (journeys, exporter) = journeys();
+        let commit = journeys.commit();
+        journeys.delivered(None, &selection(&[5]));
+        drop(commit);
+        let [delivered] = &named(&exporter, "deliver LIVE")[..] else {
+            panic!("it is told once");
+        };
+        assert_eq!(delivered.parent_span_id, SpanId::INVALID);
+    }
+
+    #[test]
+    fn group_belongs_to_its_first_trace_and_is_linked_to_the_others() {
+        let (journeys, exporter) = journeys();
+        added(&journeys, &origin(1), 11);
+        added(&journeys, &origin(2), 12);
+        journeys.delivered(Some(&key("SHOP")), &selection(&[10, 11, 12]));
+        let [delivered] = &named(&exporter, "deliver SHOP")[..] else {
+            panic!("one group");
+        };
+        assert_eq!(delivered.parent_span_id, SpanId::from_u64(1));
+        assert_eq!(delivered.links.len(), 1);
+        assert_eq!(delivered.links[0].span_context, origin(2));
+        let unknown = KeyValue::new("eventstream.events_without_context", 1_i64);
+        assert!(delivered.attributes.contains(&unknown), "{delivered:?}");
+    }
+
+    #[test]
+    fn acknowledgement_is_told_once_for_each_delivery_that_it_covers() {
+        let (journeys, exporter) = journeys();
+        added(&journeys, &origin(1), 11);
+        for (component, id) in [("SHOP", 11), ("SHOP", 12), ("CRM", 11)] {
+            journeys.delivered(Some(&key(component)), &selection(&[id]));
+        }
+        for _ in 0..2 {
+            journeys.acknowledged(&key("SHOP"), EventId::stored(11), traces::now());
+        }
+        let [acknowledged] = &named(&exporter, "acknowledge SHOP")[..] else {
+            panic!("one delivery, acknowledged once");
+        };
+        assert_eq!(acknowledged.span_context.trace_id(), origin(1).trace_id());
+        assert!(named(&exporter, "acknowledge CRM").is_empty());
+        journeys.acknowledged(&key("SHOP"), EventId::stored(12), traces::now());
+        assert_eq!(named(&exporter, "acknowledge SHOP").len(), 2);
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let (journeys, _exporter) = journeys();
+        let many = limits::TRACED_EVENTS + 10;
+        for id in 1..=many {
+            let id = EventId::stored(i64::try_from(id).unwrap());
+            journeys.memory().note(id, origin(1));
+        }
+        let commit = journeys.commit();
+        for _ in 0..limits::TRACED_DELIVERIES + 10 {
+            journeys.delivered(Some(&key("SHOP")), &selection(&[1]));
+        }
+        drop(commit);
+        let memory = journeys.memory();
+        assert_eq!(memory.added.len(), limits::TRACED_EVENTS);
+        assert_eq!(memory.order.len(), limits::TRACED_EVENTS);
+        assert_eq!(memory.delivered.len(), limits::TRACED_DELIVERIES);
+        assert!(memory.waiting.is_empty());
+    }
 }

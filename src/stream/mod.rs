@@ -47,15 +47,6 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use self::{
-    journeys::Journeys,
-    positions::Positions,
-    sentinel::Sentinel,
-    sessions::Sessions,
-    tailer::TailerTiming,
-    tailer_handle::TailerHandle,
-    writer::{AddLane, Adding, Writer},
-};
 pub use self::{
     consumers::{ConsumerState, Status},
     delivery::{Delivery, Group, PushLimits, Started},
@@ -69,6 +60,15 @@ pub use self::{
     subscription::Subscription,
     tailer::{PollIntervals, jittered},
     tailer_handle::DatabaseState,
+};
+use self::{
+    journeys::Journeys,
+    positions::Positions,
+    sentinel::Sentinel,
+    sessions::Sessions,
+    tailer::TailerTiming,
+    tailer_handle::TailerHandle,
+    writer::{AddLane, Adding, Writer},
 };
 use crate::{
     error::Error,

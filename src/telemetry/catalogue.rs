@@ -348,7 +348,11 @@ pub fn page() -> String {
         named = limits::NAMED,
     );
     for metric in CATALOGUE {
-        let labels: Vec<_> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
+        let labels: Vec<_> = metric
+            .labels
+            .iter()
+            .map(|label| format!("`{label}`"))
+            .collect();
         let when = match metric.when {
             "" => String::new(),
             when => format!(" ({when})"),

@@ -80,7 +80,10 @@ mod tests {
             sample(catalogue::HOLDS_OLDEST, "a", 0.0),
             sample(catalogue::CONSUMER_LAG_IDS, "x\"\\\n", 2.5),
         ]);
-        let lines: Vec<_> = text.lines().filter(|line| !line.starts_with("# HELP")).collect();
+        let lines: Vec<_> = text
+            .lines()
+            .filter(|line| !line.starts_with("# HELP"))
+            .collect();
         assert_eq!(
             lines,
             [

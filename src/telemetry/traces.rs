@@ -119,13 +119,8 @@ pub(super) fn start(options: &TraceOptions) -> anyhow::Result<()> {
         .with_sampler(Sampler::ParentBased(Box::new(sampler)))
         .with_resource(resource)
         .build();
-    let traces = Traces {
-        tracer: provider.tracer("eventstream"),
-        provider,
-        propagator: TraceContextPropagator::new(),
-    };
     TRACES
-        .set(traces)
+        .set(Traces::over(provider))
         .map_err(|_| anyhow::anyhow!("traces were started before"))
 }
 
@@ -133,7 +128,9 @@ pub(super) fn start(options: &TraceOptions) -> anyhow::Result<()> {
 pub async fn send_last() {
     let Some(traces) = traces() else { return };
     let ended = tokio::task::spawn_blocking(|| {
-        let outcome = traces.provider.shutdown_with_timeout(limits::LAST_SPANS_TIMEOUT);
+        let outcome = traces
+            .provider
+            .shutdown_with_timeout(limits::LAST_SPANS_TIMEOUT);
         if let Err(error) = outcome {
             tracing::warn!(%error, "the last spans were not sent");
         }
@@ -153,7 +150,9 @@ pub async fn serve<T>(
         return work.await;
     };
     let parent = headers.map_or_else(Context::new, |headers| {
-        traces.propagator.extract_with_context(&Context::new(), &Headers(headers))
+        traces
+            .propagator
+            .extract_with_context(&Context::new(), &Headers(headers))
     });
     let span = traces
         .tracer
@@ -195,6 +194,14 @@ pub fn fail(code: &'static str) {
 }
 
 impl Traces {
+    pub(crate) fn over(provider: SdkTracerProvider) -> Self {
+        Self {
+            tracer: provider.tracer("eventstream"),
+            provider,
+            propagator: TraceContextPropagator::new(),
+        }
+    }
+
     /// The span of the current call, if somebody will see it.
     #[must_use]
     pub fn current(&self) -> Option<SpanContext> {
@@ -280,7 +287,11 @@ impl opentelemetry_sdk::trace::SpanExporter for Told {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let count = batch.len();
         let outcome = self.0.export(batch).await;
-        let word = if outcome.is_ok() { "exported" } else { "failed" };
+        let word = if outcome.is_ok() {
+            "exported"
+        } else {
+            "failed"
+        };
         metrics::counter!(TRACE_SPANS, "outcome" => word).increment(count as u64);
         if let Err(error) = &outcome
             && let Some(unsaid) = UNSENT.due()

@@ -3,11 +3,7 @@
 
 use sqlx::MySqlConnection;
 
-use super::{
-    MysqlOptions, MysqlStore,
-    errors::unavailable,
-    text,
-};
+use super::{MysqlOptions, MysqlStore, errors::unavailable, text};
 use crate::{
     event::Moment,
     store::{
@@ -43,7 +39,10 @@ impl MysqlStore {
 
     async fn check_up(&self, checkup: &mut Checkup, needed: u32, probe: bool) -> Result<(), Error> {
         let server = self.connections.server();
-        checkup.ok("server", server.text("version").unwrap_or("of unknown version"));
+        checkup.ok(
+            "server",
+            server.text("version").unwrap_or("of unknown version"),
+        );
         let mut connection = self.connections.read().await?;
         checkup.clock(clock_ahead(&mut connection).await);
         let globals = globals(&mut connection).await?;
@@ -93,7 +92,11 @@ async fn clock_ahead(connection: &mut MySqlConnection) -> Result<Option<i64>, Er
         .fetch_one(connection)
         .await
         .map_err(|error| unavailable(&error))?;
-    Ok(clock_difference(before, theirs, Moment::now().unix_millis()))
+    Ok(clock_difference(
+        before,
+        theirs,
+        Moment::now().unix_millis(),
+    ))
 }
 
 /// What applications' sessions begin with, and how the server keeps commits.
@@ -101,7 +104,10 @@ struct Globals(Vec<(String, String)>);
 
 impl Globals {
     fn text(&self, name: &str) -> &str {
-        let found = self.0.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+        let found = self
+            .0
+            .iter()
+            .find(|(known, _)| known.eq_ignore_ascii_case(name));
         found.map_or("", |(_, value)| value)
     }
 
@@ -163,7 +169,10 @@ fn judge_globals(checkup: &mut Checkup, globals: &Globals, needed: i64) {
             "set it to 1",
         );
     } else {
-        checkup.ok("durability", "what is committed survives a crash of the server");
+        checkup.ok(
+            "durability",
+            "what is committed survives a crash of the server",
+        );
     }
     checkup.room(
         globals.number("max_connections"),

@@ -51,8 +51,8 @@ pub use self::{galera::Galera, url::MysqlUrl};
 use super::{
     Advance, Advanced, Append, Audit, Blocker, Bounds, Claim, Claimed, Consumer, ConsumerPage,
     Discard, Discardable, Discarded, Effect, Error, Expired, Expiry, Fence, IdRange, IdRuns, Lease,
-    NewSession, Opening, Options, Page, PoolUse, Refusal, Rewound, Skip, Span, Standing, Store, Tail,
-    discarded::LowEnd,
+    NewSession, Opening, Options, Page, PoolUse, Refusal, Rewound, Skip, Span, Standing, Store,
+    Tail, discarded::LowEnd,
 };
 use crate::event::{ConsumerKey, EventId, Moment};
 

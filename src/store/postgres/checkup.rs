@@ -6,11 +6,7 @@ use std::collections::BTreeMap;
 use sqlx::{PgConnection, Row as _};
 
 use super::{PostgresOptions, PostgresStore, connections::unavailable, schema::clock_ahead};
-use crate::store::{
-    Error, Finding,
-    checkup::Checkup,
-    migrate::POSTGRES,
-};
+use crate::store::{Error, Finding, checkup::Checkup, migrate::POSTGRES};
 
 /// Connections of the service beside those of its pools: one that adds, one of
 /// the tail, one that the sentinel may need.
@@ -46,10 +42,14 @@ impl PostgresStore {
         let settings = settings(&mut connection).await?;
         judge_settings(checkup, &settings);
         let used = sessions(&mut connection).await?;
-        let max = settings.number("max_connections") - settings.number("superuser_reserved_connections");
+        let max =
+            settings.number("max_connections") - settings.number("superuser_reserved_connections");
         checkup.room(max, used, i64::from(needed));
         let usable = self.check_schema().await;
-        if !checkup.judge("use of the schema", usable.map(|()| "it is granted".to_owned())) {
+        if !checkup.judge(
+            "use of the schema",
+            usable.map(|()| "it is granted".to_owned()),
+        ) {
             return Ok(());
         }
         let has_queue = self.has_queue(&mut connection).await?;
@@ -102,7 +102,8 @@ impl Settings {
 
 /// As the role's other sessions have them, which state nothing.
 async fn settings(connection: &mut PgConnection) -> Result<Settings, Error> {
-    const SETTINGS: &str = "SELECT name, CASE WHEN source = 'session' THEN reset_val ELSE setting END
+    const SETTINGS: &str =
+        "SELECT name, CASE WHEN source = 'session' THEN reset_val ELSE setting END
         FROM pg_settings WHERE name IN ('server_version', 'fsync', 'full_page_writes',
             'synchronous_commit', 'max_connections', 'superuser_reserved_connections',
             'default_transaction_isolation', 'idle_in_transaction_session_timeout')";
@@ -120,7 +121,10 @@ async fn sessions(connection: &mut PgConnection) -> Result<i64, Error> {
 }
 
 fn judge_settings(checkup: &mut Checkup, settings: &Settings) {
-    checkup.ok("server", format!("PostgreSQL {}", settings.text("server_version")));
+    checkup.ok(
+        "server",
+        format!("PostgreSQL {}", settings.text("server_version")),
+    );
     checkup.ok(
         "isolation",
         format!(
@@ -137,15 +141,20 @@ fn judge_settings(checkup: &mut Checkup, settings: &Settings) {
             format!("{name} is off: a crash of the server can take commits that were answered"),
             format!("run ALTER SYSTEM SET {name} = on; SELECT pg_reload_conf()"),
         ),
-        None => checkup.ok("durability", "what is committed survives a crash of the server"),
+        None => checkup.ok(
+            "durability",
+            "what is committed survives a crash of the server",
+        ),
     }
     let limit = settings.number("idle_in_transaction_session_timeout");
     checkup.ok(
         "idle transactions",
         match limit {
-            0 => "no limit: a forgotten transaction that has written an event holds back later ones \
+            0 => {
+                "no limit: a forgotten transaction that has written an event holds back later ones \
                   (idle_in_transaction_session_timeout ends it)"
-                .to_owned(),
+                    .to_owned()
+            }
             limit => format!("ended after {limit} ms"),
         },
     );

@@ -36,8 +36,8 @@ use self::{connections::Connections, head::Head};
 use super::{
     Advance, Advanced, Append, Audit, Blocker, Bounds, Claim, Claimed, Consumer, ConsumerPage,
     Discard, Discardable, Discarded, Effect, Error, Expired, Expiry, Fence, IdRange, IdRuns, Lease,
-    NewSession, Opening, Options, Page, PoolUse, Refusal, Rewound, Skip, Span, Standing, Store, Tail,
-    discarded::LowEnd,
+    NewSession, Opening, Options, Page, PoolUse, Refusal, Rewound, Skip, Span, Standing, Store,
+    Tail, discarded::LowEnd,
 };
 use crate::event::{ConsumerKey, EventId, Moment};
 

@@ -8,24 +8,24 @@ use std::{
 };
 
 use rustix::fs::{Access, access};
-use sqlx::{
-    ConnectOptions as _, Connection as _,
-    sqlite::SqliteConnectOptions,
-};
+use sqlx::{ConnectOptions as _, Connection as _, sqlite::SqliteConnectOptions};
 
 use super::{
     SqliteOptions, SqliteStore, Synchronous,
     connections::{Connections, unavailable},
 };
-use crate::store::{
-    Effect, Error, Finding,
-    checkup::Checkup,
-    migrate::SQLITE,
-};
+use crate::store::{Effect, Error, Finding, checkup::Checkup, migrate::SQLITE};
 
 /// Where the shared memory of the WAL or its locks do not work.
 const REMOTE: [&str; 8] = [
-    "nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "ceph", "glusterfs",
+    "nfs",
+    "nfs4",
+    "cifs",
+    "smb3",
+    "9p",
+    "fuse.sshfs",
+    "ceph",
+    "glusterfs",
 ];
 
 /// A log of this size was not written back for long: somebody reads for long.
@@ -67,7 +67,8 @@ impl SqliteStore {
         if !checkup.schema(pending, SQLITE.len(), there) {
             return;
         }
-        let sound = has_queue.map(|()| "ids come from AUTOINCREMENT, in the order of commits".to_owned());
+        let sound =
+            has_queue.map(|()| "ids come from AUTOINCREMENT, in the order of commits".to_owned());
         if checkup.judge("table", sound) {
             checkup.reading(self).await;
             if probe {
@@ -97,7 +98,10 @@ async fn look_around(checkup: &mut Checkup, options: &SqliteOptions) -> bool {
     }
     match journal_mode(path).await {
         Ok(mode) if mode == "wal" => {
-            checkup.ok("journal", "WAL: readers and the one writer do not wait for each other");
+            checkup.ok(
+                "journal",
+                "WAL: readers and the one writer do not wait for each other",
+            );
             here
         }
         Ok(mode) => {
@@ -116,7 +120,10 @@ fn writable(path: &Path) -> Result<String, Error> {
     let directory = directory(path);
     for (place, why) in [
         (path, ""),
-        (&directory, ", where SQLite keeps -wal and -shm beside the file"),
+        (
+            &directory,
+            ", where SQLite keeps -wal and -shm beside the file",
+        ),
     ] {
         access(place, Access::WRITE_OK).map_err(|error| {
             Error::Contract(format!(
@@ -125,7 +132,10 @@ fn writable(path: &Path) -> Result<String, Error> {
             ))
         })?;
     }
-    Ok(format!("{} and its directory can be written", path.display()))
+    Ok(format!(
+        "{} and its directory can be written",
+        path.display()
+    ))
 }
 
 fn directory(path: &Path) -> PathBuf {
@@ -154,7 +164,8 @@ fn kind_of<'a>(mounts: &'a str, path: &Path) -> Option<&'a str> {
         let mut words = line.split(' ');
         let place = Path::new(words.nth(1)?);
         let kind = words.next()?;
-        path.starts_with(place).then(|| (place.components().count(), kind))
+        path.starts_with(place)
+            .then(|| (place.components().count(), kind))
     });
     // The later one of two at the same place is above the other.
     mounts.max_by_key(|(depth, _)| *depth).map(|(_, kind)| kind)
@@ -184,7 +195,10 @@ fn log_size(checkup: &mut Checkup, path: &Path) {
     if size > LONG_LOG {
         checkup.warn(
             "log",
-            format!("the -wal file has {} MiB: it cannot be written back", size >> 20),
+            format!(
+                "the -wal file has {} MiB: it cannot be written back",
+                size >> 20
+            ),
             "end whatever reads for very long (a backup, a shell with an open transaction)",
         );
     } else {
@@ -205,7 +219,10 @@ async fn journal_mode(path: &Path) -> Result<String, Error> {
     asked.await.map_err(|error| match unavailable(&error) {
         Error::Unavailable { cause, .. } => Error::Unavailable {
             effect: Effect::None,
-            cause: format!("{} is no database that can be read: {cause}", path.display()),
+            cause: format!(
+                "{} is no database that can be read: {cause}",
+                path.display()
+            ),
         },
         other => other,
     })

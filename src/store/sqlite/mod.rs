@@ -32,7 +32,8 @@ use self::connections::Connections;
 use super::{
     Advance, Advanced, Append, Audit, Bounds, Claim, Claimed, Consumer, ConsumerPage, Discard,
     Discardable, Discarded, Effect, Error, Expired, Expiry, Fence, IdRange, IdRuns, Lease,
-    NewSession, Opening, Options, Page, PoolUse, Refusal, Rewound, Skip, Span, Standing, Store, Tail,
+    NewSession, Opening, Options, Page, PoolUse, Refusal, Rewound, Skip, Span, Standing, Store,
+    Tail,
 };
 use crate::event::{ConsumerKey, EventId, Moment};
 

@@ -12,7 +12,12 @@ async fn each_misconfiguration_is_told_with_what_to_do() {
     found.expect("schema", "warning", "eventstream migrate");
     drop(database.server().start().await);
     let found = examine(&database.url, &[]).await;
-    assert_eq!((found.code, found.bad()), (Some(0), vec![]), "{:#?}", found.findings);
+    assert_eq!(
+        (found.code, found.bad()),
+        (Some(0), vec![]),
+        "{:#?}",
+        found.findings
+    );
 
     for (breaks, mends, check, verdict, remedy) in [
         (
@@ -59,13 +64,19 @@ async fn each_misconfiguration_is_told_with_what_to_do() {
         ),
     ] {
         database.run(&format!("SET {breaks}")).await;
-        examine(&database.url, &[]).await.expect(check, verdict, remedy);
+        examine(&database.url, &[])
+            .await
+            .expect(check, verdict, remedy);
         database.run(&format!("SET {mends}")).await;
     }
     database.run("ALTER TABLE evt_queue ENGINE = MyISAM").await;
-    examine(&database.url, &[]).await.expect("tables", "problem", "ENGINE = InnoDB");
+    examine(&database.url, &[])
+        .await
+        .expect("tables", "problem", "ENGINE = InnoDB");
     database.run("ALTER TABLE evt_queue ENGINE = InnoDB").await;
-    database.run("DELETE FROM evt_migrations WHERE version > 3").await;
+    database
+        .run("DELETE FROM evt_migrations WHERE version > 3")
+        .await;
     let found = examine(&database.url, &[]).await;
     found.expect("schema", "warning", "eventstream migrate");
 }

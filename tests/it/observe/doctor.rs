@@ -18,7 +18,10 @@ pub struct Diagnosis {
 impl Diagnosis {
     /// The finding of a check.
     pub fn of(&self, check: &str) -> &Value {
-        let found = self.findings.iter().find(|finding| finding["check"] == check);
+        let found = self
+            .findings
+            .iter()
+            .find(|finding| finding["check"] == check);
         found.unwrap_or_else(|| panic!("no {check} in {:#?}", self.findings))
     }
 
@@ -34,8 +37,12 @@ impl Diagnosis {
 
     /// Checks that did not go well.
     pub fn bad(&self) -> Vec<&str> {
-        let bad = self.findings.iter().filter(|finding| finding["verdict"] != "ok");
-        bad.filter_map(|finding| finding["check"].as_str()).collect()
+        let bad = self
+            .findings
+            .iter()
+            .filter(|finding| finding["verdict"] != "ok");
+        bad.filter_map(|finding| finding["check"].as_str())
+            .collect()
     }
 }
 
@@ -50,7 +57,10 @@ async fn examine_through(program: &[&str], url: &str, args: &[&str]) -> Diagnosi
         .args(["doctor", "--json", "--db", url])
         .args(args)
         .output();
-    let output = timeout(PATIENCE, run).await.expect("it ends").expect("it starts");
+    let output = timeout(PATIENCE, run)
+        .await
+        .expect("it ends")
+        .expect("it starts");
     let text = String::from_utf8(output.stdout).expect("text");
     let errors = String::from_utf8_lossy(&output.stderr);
     let parse = |line| serde_json::from_str(line).expect("JSON");
@@ -71,7 +81,12 @@ async fn sound_database_is_found_sound(engine: Engine, amiss: &[&str]) {
     let found = examine(&peek.url, &[]).await;
     assert_eq!(found.bad(), amiss, "{:#?}", found.findings);
     assert_eq!(found.code, Some(i32::from(!amiss.is_empty())));
-    assert!(found.of("reading")["text"].as_str().expect("text").contains("ms"));
+    assert!(
+        found.of("reading")["text"]
+            .as_str()
+            .expect("text")
+            .contains("ms")
+    );
     assert!(peek.queue().await.is_empty());
 
     let found = examine(&peek.url, &["--probe"]).await;
@@ -113,7 +128,8 @@ async fn file_that_is_not_there_is_not_made() {
 #[tokio::test]
 async fn file_of_an_application_is_left_as_it_is() {
     let peek = Peek::new(Engine::Sqlite).await;
-    peek.run("CREATE TABLE orders (id INTEGER PRIMARY KEY)").await;
+    peek.run("CREATE TABLE orders (id INTEGER PRIMARY KEY)")
+        .await;
     let before = std::fs::read(peek.file()).expect("read");
     let found = examine(&peek.url, &[]).await;
     found.expect("journal", "warning", "the service changes it");
@@ -121,7 +137,12 @@ async fn file_of_an_application_is_left_as_it_is() {
     peek.run("PRAGMA journal_mode = wal").await;
     let found = examine(&peek.url, &[]).await;
     found.expect("schema", "warning", "eventstream migrate");
-    assert!(found.of("schema")["text"].as_str().expect("text").contains("no tables"));
+    assert!(
+        found.of("schema")["text"]
+            .as_str()
+            .expect("text")
+            .contains("no tables")
+    );
 }
 
 #[tokio::test]
@@ -143,10 +164,16 @@ async fn tables_of_an_earlier_version_are_told() {
     let peek = Peek::new(Engine::Sqlite).await;
     let server = Server::builder().on(&peek.url).start().await;
     server.terminate().await;
-    peek.run("DELETE FROM evt_migrations WHERE version = 5").await;
+    peek.run("DELETE FROM evt_migrations WHERE version = 5")
+        .await;
     let found = examine(&peek.url, &["--db-synchronous=normal"]).await;
     found.expect("schema", "warning", "eventstream migrate");
-    assert!(found.of("schema")["text"].as_str().expect("text").ends_with("upkeep"));
+    assert!(
+        found.of("schema")["text"]
+            .as_str()
+            .expect("text")
+            .ends_with("upkeep")
+    );
     assert_eq!(found.of("durability")["verdict"], "warning");
 }
 
@@ -160,7 +187,13 @@ async fn file_of_somebody_else_is_a_problem() {
     let mode = |mode| std::os::unix::fs::PermissionsExt::from_mode(mode);
     std::fs::set_permissions(directory, mode(0o755)).expect("changed");
     std::fs::set_permissions(peek.file(), mode(0o644)).expect("changed");
-    let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", PROGRAM];
+    let nobody = [
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+        PROGRAM,
+    ];
     let found = examine_through(&nobody, &peek.url, &[]).await;
     found.expect("file", "problem", "let the service's user own it");
 }

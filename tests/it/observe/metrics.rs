@@ -44,16 +44,26 @@ pub fn exposed(text: &str) -> BTreeMap<String, BTreeSet<String>> {
             .find(|base| kinds.get(base) == Some(&"histogram"))
             .unwrap_or(name);
         let labels = exposed.entry(base.to_owned()).or_default();
-        let inside = line.split_once('{').and_then(|(_, rest)| rest.rsplit_once('}'));
+        let inside = line
+            .split_once('{')
+            .and_then(|(_, rest)| rest.rsplit_once('}'));
         let inside = inside.map_or("", |(inside, _)| inside);
-        let named = inside.split("\",").filter_map(|pair| pair.split_once("=\""));
-        labels.extend(named.map(|(label, _)| label.to_owned()).filter(|it| it != "le"));
+        let named = inside
+            .split("\",")
+            .filter_map(|pair| pair.split_once("=\""));
+        labels.extend(
+            named
+                .map(|(label, _)| label.to_owned())
+                .filter(|it| it != "le"),
+        );
     }
     exposed
 }
 
 pub async fn scrape(server: &Server) -> String {
-    let (code, answer) = http_get(server.http_address(), "/metrics").await.expect("served");
+    let (code, answer) = http_get(server.http_address(), "/metrics")
+        .await
+        .expect("served");
     assert_eq!(code, 200, "{answer}");
     let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
     body.to_owned()
@@ -76,18 +86,30 @@ pub async fn busy(engine: Engine) -> (Server, Peek, Peek) {
     let (_, live) = subscribe(&mut clients, ready("LIVE")).await;
     let id = add(&mut clients, "A", "1").await;
     next_group(&mut stream).await;
-    ack(&mut clients, "SHOP", id, Some(started.epoch)).await.expect("acknowledged");
+    ack(&mut clients, "SHOP", id, Some(started.epoch))
+        .await
+        .expect("acknowledged");
     poll(&mut clients, poll_of("CRM")).await;
-    client::call(&server, "futoin.evt.gen:1.1:addEvent", r#"{"type":"A","data":1}"#).await;
+    client::call(
+        &server,
+        "futoin.evt.gen:1.1:addEvent",
+        r#"{"type":"A","data":1}"#,
+    )
+    .await;
     stage::archived(&mut clients, id).await;
     // A second one ends the first.
     let taken = subscribe(&mut clients, ready("SHOP")).await;
     let ended = crate::calls::end_of(&mut stream).await;
     assert_eq!(ended.code(), tonic::Code::Aborted);
-    for gauge in ["eventstream_discardable_ids", "eventstream_consumers_silent"] {
+    for gauge in [
+        "eventstream_discardable_ids",
+        "eventstream_consumers_silent",
+    ] {
         eventually(async || {
             let text = scrape(&server).await;
-            text.contains(&format!("\n{gauge} ")).then_some(()).ok_or(gauge)
+            text.contains(&format!("\n{gauge} "))
+                .then_some(())
+                .ok_or(gauge)
         })
         .await;
     }
@@ -104,20 +126,34 @@ fn check(text: &str, expected: impl Fn(&Metric) -> bool) {
     let exposed = exposed(text);
     for (name, labels) in &exposed {
         let metric = telemetry::find(name).unwrap_or_else(|| panic!("{name} is not on the page"));
-        let written: BTreeSet<_> = metric.labels.iter().map(|&label| label.to_owned()).collect();
+        let written: BTreeSet<_> = metric
+            .labels
+            .iter()
+            .map(|&label| label.to_owned())
+            .collect();
         assert_eq!(*labels, written, "labels of {name}");
         let kind = format!("# TYPE {name} {}", metric.kind.as_str());
         assert!(text.lines().any(|line| line == kind), "{kind} in\n{text}");
     }
-    for metric in telemetry::CATALOGUE.iter().filter(|metric| expected(metric)) {
-        assert!(exposed.contains_key(metric.name), "{} in\n{text}", metric.name);
+    for metric in telemetry::CATALOGUE
+        .iter()
+        .filter(|metric| expected(metric))
+    {
+        assert!(
+            exposed.contains_key(metric.name),
+            "{} in\n{text}",
+            metric.name
+        );
     }
 }
 
 async fn every_metric_is_scraped(engine: Engine) {
     let (server, _active, _warehouse) = busy(engine).await;
     check(&scrape(&server).await, expected);
-    for metric in telemetry::CATALOGUE.iter().filter(|it| it.kind == Kind::Counter) {
+    for metric in telemetry::CATALOGUE
+        .iter()
+        .filter(|it| it.kind == Kind::Counter)
+    {
         assert!(metric.name.ends_with("_total"), "{}", metric.name);
     }
     assert_eq!(server.terminate().await.code(), Some(0));
@@ -153,8 +189,13 @@ async fn blocker_is_named(engine: Engine) {
         text.contains(series).then_some(text.clone()).ok_or(text)
     })
     .await;
-    check(&text, |metric| metric.name == telemetry::BLOCKER_AGE_SECONDS);
-    assert!(metric(&server, "eventstream_blockers").await > 0.5, "{text}");
+    check(&text, |metric| {
+        metric.name == telemetry::BLOCKER_AGE_SECONDS
+    });
+    assert!(
+        metric(&server, "eventstream_blockers").await > 0.5,
+        "{text}"
+    );
     assert!(metric(&server, "eventstream_frontier_waits_seconds").await > 0.0);
     held.run("COMMIT").await;
     eventually(async || {
@@ -181,7 +222,13 @@ async fn series_of_consumers_are_bounded_and_vanish_with_them() {
     add(&mut clients, "A", "1").await;
     register(&mut clients, "SHOP").await;
     let lag = "eventstream_consumer_lag_ids{";
-    let count = async || scrape(&server).await.lines().filter(|line| line.starts_with(lag)).count();
+    let count = async || {
+        scrape(&server)
+            .await
+            .lines()
+            .filter(|line| line.starts_with(lag))
+            .count()
+    };
     assert_eq!(count().await, 1);
     server.sqlite(
         "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 1500)
@@ -203,11 +250,23 @@ async fn calls_are_counted_by_method_and_code() {
     let mut clients = server.clients().await;
     add(&mut clients, "A", "1").await;
     let unknown = clients.poll.poll_events(poll_of("SHOP")).await;
-    assert_eq!(unknown.expect_err("not registered").code(), tonic::Code::NotFound);
+    assert_eq!(
+        unknown.expect_err("not registered").code(),
+        tonic::Code::NotFound
+    );
     for (series, value) in [
-        ("grpc_requests_total{method=\"GenService/AddEvent\",code=\"OK\"}", 1.0),
-        ("grpc_requests_total{method=\"PollService/PollEvents\",code=\"NOT_FOUND\"}", 1.0),
-        ("grpc_request_seconds_count{method=\"GenService/AddEvent\"}", 1.0),
+        (
+            "grpc_requests_total{method=\"GenService/AddEvent\",code=\"OK\"}",
+            1.0,
+        ),
+        (
+            "grpc_requests_total{method=\"PollService/PollEvents\",code=\"NOT_FOUND\"}",
+            1.0,
+        ),
+        (
+            "grpc_request_seconds_count{method=\"GenService/AddEvent\"}",
+            1.0,
+        ),
     ] {
         let series = format!("eventstream_{series}");
         assert_eq!(metric(&server, &series).await, value, "{series}");

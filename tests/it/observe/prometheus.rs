@@ -26,7 +26,9 @@ use crate::{
 };
 
 fn deployed(file: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(file)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("deploy")
+        .join(file)
 }
 
 /// Runs promtool; what it said.
@@ -42,7 +44,9 @@ async fn promtool(args: &[&str], input: &str) -> String {
     let mut stdin = tool.stdin.take().expect("piped");
     stdin.write_all(input.as_bytes()).await.expect("written");
     drop(stdin);
-    let output = timeout(PATIENCE, tool.wait_with_output()).await.expect("it ends");
+    let output = timeout(PATIENCE, tool.wait_with_output())
+        .await
+        .expect("it ends");
     let output = output.expect("it ran");
     let said = [output.stdout, output.stderr].concat();
     let said = String::from_utf8_lossy(&said).into_owned();
@@ -58,11 +62,20 @@ async fn alert_rules_are_sound_and_each_has_its_test() {
     promtool(&["test", "rules", &tests.display().to_string()], "").await;
     let rules = fs::read_to_string(rules).expect("it is there");
     let tests = fs::read_to_string(tests).expect("it is there");
-    let names: Vec<_> = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
-    assert!(checked.contains(&format!("{} rules found", names.len())), "{checked}");
+    let names: Vec<_> = rules
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- alert: "))
+        .collect();
+    assert!(
+        checked.contains(&format!("{} rules found", names.len())),
+        "{checked}"
+    );
     for name in names {
         for word in ["fires", "is quiet"] {
-            assert!(tests.contains(&format!("name: {name} {word}\n")), "{name} {word}");
+            assert!(
+                tests.contains(&format!("name: {name} {word}\n")),
+                "{name} {word}"
+            );
         }
     }
     assert_known(&rules);
@@ -78,13 +91,14 @@ async fn metrics_please_promtool() {
 /// Every metric that a text names is one of the program.
 fn assert_known(text: &str) {
     let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
-    let ours = words.filter(|word| {
-        word.starts_with("eventstream_") || word.starts_with("process_")
-    });
+    let ours =
+        words.filter(|word| word.starts_with("eventstream_") || word.starts_with("process_"));
     let names: BTreeSet<_> = ours.collect();
     assert!(names.len() > 10, "{names:?}");
     for name in names {
-        let base = ["_bucket", "_sum", "_count"].into_iter().find_map(|it| name.strip_suffix(it));
+        let base = ["_bucket", "_sum", "_count"]
+            .into_iter()
+            .find_map(|it| name.strip_suffix(it));
         let known = telemetry::find(name).or_else(|| telemetry::find(base?));
         assert!(known.is_some(), "there is no metric {name}");
     }
@@ -107,8 +121,16 @@ fn expressions(value: &Value) -> Vec<String> {
 
 /// As Grafana hands them to Prometheus.
 fn filled_in(expression: &str) -> String {
-    let filled = [("$job", ".*"), ("$instance", ".*"), ("$__rate_interval", "1m")];
-    filled.iter().fold(expression.to_owned(), |text, (name, value)| text.replace(name, value))
+    let filled = [
+        ("$job", ".*"),
+        ("$instance", ".*"),
+        ("$__rate_interval", "1m"),
+    ];
+    filled
+        .iter()
+        .fold(expression.to_owned(), |text, (name, value)| {
+            text.replace(name, value)
+        })
 }
 
 fn dashboard() -> Value {
@@ -156,12 +178,21 @@ fn dashboard_is_one() {
             continue;
         }
         let targets = list(&panel["targets"]);
-        let refs: BTreeSet<_> = targets.iter().map(|target| target["refId"].as_str()).collect();
-        assert!(!targets.is_empty() && refs.len() == targets.len(), "{title}");
+        let refs: BTreeSet<_> = targets
+            .iter()
+            .map(|target| target["refId"].as_str())
+            .collect();
+        assert!(
+            !targets.is_empty() && refs.len() == targets.len(),
+            "{title}"
+        );
         assert_eq!(panel["datasource"]["uid"], "${datasource}", "{title}");
     }
     let variables = list(&dashboard["templating"]["list"]);
-    let names: Vec<_> = variables.iter().filter_map(|one| one["name"].as_str()).collect();
+    let names: Vec<_> = variables
+        .iter()
+        .filter_map(|one| one["name"].as_str())
+        .collect();
     assert_eq!(names, ["datasource", "job", "instance"]);
     assert!(dashboard["uid"].is_string() && dashboard["schemaVersion"].is_u64());
 }
@@ -215,7 +246,12 @@ impl Prometheus {
 
     /// An answer of its API, as soon as it serves.
     async fn ask(&self, path: &str) -> Value {
-        eventually(async || tokio::net::TcpStream::connect(&self.address).await.map(drop)).await;
+        eventually(async || {
+            tokio::net::TcpStream::connect(&self.address)
+                .await
+                .map(drop)
+        })
+        .await;
         let answer = client::request(&self.address, "GET", path, &[], b"").await;
         let mut body = answer.text();
         if answer.head.to_ascii_lowercase().contains("chunked") {
@@ -240,16 +276,24 @@ async fn real_prometheus_names_who_holds_events_back() {
 
     let blocked = eventually(async || {
         let answer = prometheus.ask("/api/v1/alerts").await;
-        let alerts = answer["data"]["alerts"].as_array().cloned().unwrap_or_default();
+        let alerts = answer["data"]["alerts"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
         let named = |alert: &&Value| alert["labels"]["alertname"] == "EventStreamFrontierBlocked";
         let found = alerts.iter().find(named).cloned();
-        found.filter(|alert| alert["state"] == "firing").ok_or(answer)
+        found
+            .filter(|alert| alert["state"] == "firing")
+            .ok_or(answer)
     })
     .await;
     let pid = server_pid_of(&scrape(&server).await);
     assert_eq!(blocked["labels"]["session"], pid.as_str(), "{blocked:#}");
     let summary = blocked["annotations"]["summary"].as_str().expect("text");
-    assert!(summary.contains(&pid) && summary.contains("holds events back"), "{summary}");
+    assert!(
+        summary.contains(&pid) && summary.contains("holds events back"),
+        "{summary}"
+    );
 
     // Every rule is evaluated without an error.
     let rules = eventually(async || {

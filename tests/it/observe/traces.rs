@@ -84,16 +84,27 @@ async fn one_trace_leads_from_the_insert_to_the_acknowledgement() {
 
     let names = ["GenService/AddEvent", "acknowledge SHOP", "PushService/Ack"];
     let spans = spans_of(&collector, &names).await;
-    let journey: Vec<_> = spans.iter().filter(|span| hex(&span.trace_id) == TRACE).cloned().collect();
+    let journey: Vec<_> = spans
+        .iter()
+        .filter(|span| hex(&span.trace_id) == TRACE)
+        .cloned()
+        .collect();
     let call = find(&spans, "PushService/Ack");
-    println!("{}", drawn(&[&journey[..], std::slice::from_ref(call)].concat()));
+    println!(
+        "{}",
+        drawn(&[&journey[..], std::slice::from_ref(call)].concat())
+    );
     let (added, committed) = (find(&journey, names[0]), find(&journey, "commit"));
     let (delivered, acked) = (find(&journey, "deliver SHOP"), find(&journey, names[1]));
     assert_eq!(hex(&added.parent_span_id), CALLER);
     assert_eq!(committed.parent_span_id, added.span_id);
     assert_eq!(delivered.parent_span_id, added.span_id);
     assert_eq!(acked.parent_span_id, delivered.span_id);
-    assert!(call.links.iter().any(|link| link.span_id == delivered.span_id));
+    assert!(
+        call.links
+            .iter()
+            .any(|link| link.span_id == delivered.span_id)
+    );
     assert!(acked.links.iter().any(|link| link.span_id == call.span_id));
     let told = |name| attribute(delivered, name).expect(name);
     assert_eq!(told("eventstream.first_id"), id.to_string());
@@ -186,7 +197,10 @@ async fn serves_without(endpoint: &str, failure: bool) {
         })
         .await;
         let log = server.log().join("\n");
-        assert!(log.contains("spans were not taken by the collector"), "{log}");
+        assert!(
+            log.contains("spans were not taken by the collector"),
+            "{log}"
+        );
     }
     assert_eq!(server.terminate().await.code(), Some(0));
 }
@@ -213,5 +227,8 @@ async fn endpoints_that_are_none_are_refused() {
     let server = Server::builder().arg("--otlp-endpoint=collector:4317");
     let (code, log) = server.refused().await;
     assert_eq!(code, Some(2), "{log}");
-    assert!(log.contains("otlp.endpoint") && log.contains("is not a URL"), "{log}");
+    assert!(
+        log.contains("otlp.endpoint") && log.contains("is not a URL"),
+        "{log}"
+    );
 }

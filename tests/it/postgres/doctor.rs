@@ -20,9 +20,13 @@ async fn each_misconfiguration_is_told_with_what_to_do() {
     let found = examine(&limited.url, &[]).await;
     found.expect("schema", "problem", "GRANT SELECT, INSERT ON evt_queue");
     database
-        .run(&format!("GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}"))
+        .run(&format!(
+            "GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}"
+        ))
         .await;
-    database.run(&format!("REVOKE INSERT ON evt_queue FROM {role}")).await;
+    database
+        .run(&format!("REVOKE INSERT ON evt_queue FROM {role}"))
+        .await;
     let found = examine(&limited.url, &[]).await;
     found.expect("privileges", "problem", "GRANT INSERT ON evt_queue");
 
@@ -47,10 +51,14 @@ async fn each_misconfiguration_is_told_with_what_to_do() {
         ),
     ] {
         database.run(breaks).await;
-        examine(&database.url, &[]).await.expect(check, "problem", remedy);
+        examine(&database.url, &[])
+            .await
+            .expect(check, "problem", remedy);
         database.run(mends).await;
     }
-    database.run("DELETE FROM evt_migrations WHERE version > 3").await;
+    database
+        .run("DELETE FROM evt_migrations WHERE version > 3")
+        .await;
     let found = examine(&database.url, &[]).await;
     found.expect("schema", "warning", "eventstream migrate");
 }
@@ -66,7 +74,11 @@ async fn who_holds_events_back_is_told() {
     crate::server::eventually(async || {
         let found = examine(&database.url, &[]).await;
         let verdict = found.of("open transactions")["verdict"].clone();
-        if verdict == "warning" { Ok(()) } else { Err(verdict) }
+        if verdict == "warning" {
+            Ok(())
+        } else {
+            Err(verdict)
+        }
     })
     .await;
     let found = examine(&database.url, &[]).await;
