@@ -6,7 +6,8 @@
 //! takes them. No secret and no event data is ever a field, a label or an
 //! attribute.
 
-mod catalogue;
+mod metric;
+mod names;
 mod sample;
 mod sparingly;
 pub mod traces;
@@ -21,7 +22,8 @@ use metrics_process::Collector;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-pub use catalogue::*;
+pub use metric::{CATALOGUE, Kind, Metric, find, page};
+pub use names::*;
 pub use sample::Sample;
 pub use sparingly::Sparingly;
 pub use traces::TraceOptions;
@@ -176,7 +178,7 @@ pub fn install_metrics() -> anyhow::Result<Metrics> {
         .context("installing the metrics")?;
     let metrics = Metrics::of(handle);
     metrics.process.describe();
-    catalogue::describe();
+    metric::describe();
     Ok(metrics)
 }
 
@@ -214,7 +216,7 @@ mod tests {
         let recorder = builder().unwrap().build_recorder();
         let handle = recorder.handle();
         metrics::with_local_recorder(&recorder, || {
-            catalogue::describe();
+            metric::describe();
             metrics::histogram!(ADD_SECONDS).record(0.0002);
             metrics::histogram!(ACK_BATCH_SIZE).record(3.0);
             metrics::counter!(EVENTS_DELIVERED, "mode" => "live").increment(2);

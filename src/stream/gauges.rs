@@ -34,6 +34,8 @@ impl EventStream {
             "database" => engine.store.kind()
         )
         .set(1.0);
+        // A rate needs to see the zero before the first one.
+        metrics::counter!(telemetry::LATE_EVENTS, "database" => engine.store.kind()).increment(0);
         let waits = engine.tailer.held().map_or(Duration::ZERO, |held| held.1);
         metrics::gauge!(telemetry::FRONTIER_WAITS_SECONDS).set(waits.as_secs_f64());
         set(telemetry::DEAD_RANGES, number(engine.sentinel.remembered()));

@@ -278,8 +278,8 @@ mod tests {
 
     fn origin(number: u64) -> SpanContext {
         SpanContext::new(
-            TraceId::from_u128(u128::from(number)),
-            SpanId::from_u64(number),
+            TraceId::from_bytes(u128::from(number).to_be_bytes()),
+            SpanId::from_bytes(number.to_be_bytes()),
             TraceFlags::SAMPLED,
             true,
             TraceState::default(),
@@ -361,7 +361,7 @@ mod tests {
         let [delivered] = &named(&exporter, "deliver SHOP")[..] else {
             panic!("one group");
         };
-        assert_eq!(delivered.parent_span_id, SpanId::from_u64(1));
+        assert_eq!(delivered.parent_span_id, origin(1).span_id());
         assert_eq!(delivered.links.len(), 1);
         assert_eq!(delivered.links[0].span_context, origin(2));
         let unknown = KeyValue::new("eventstream.events_without_context", 1_i64);

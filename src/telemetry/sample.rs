@@ -4,12 +4,12 @@
 
 use std::fmt::Write as _;
 
-use super::catalogue;
+use super::metric;
 
 /// One series with its value now.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sample {
-    /// A metric of the catalogue.
+    /// A metric of the list.
     pub name: &'static str,
     /// Label and value.
     pub labels: Vec<(&'static str, String)>,
@@ -46,12 +46,12 @@ pub(super) fn render(samples: &[Sample]) -> String {
 }
 
 fn head(text: &mut String, name: &str) {
-    if let Some(metric) = catalogue::find(name) {
-        let kind = metric.kind.as_str();
+    if let Some(known) = metric::find(name) {
+        let kind = known.kind.as_str();
         let _ = writeln!(
             text,
             "# HELP {name} {}\n# TYPE {name} {kind}",
-            metric.meaning
+            known.meaning
         );
     }
 }
@@ -66,7 +66,7 @@ fn escaped(value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::names, *};
 
     #[test]
     fn samples_stand_together_under_their_help_and_are_escaped() {
@@ -76,9 +76,9 @@ mod tests {
             value,
         };
         let text = render(&[
-            sample(catalogue::CONSUMER_LAG_IDS, "a", 1.0),
-            sample(catalogue::HOLDS_OLDEST, "a", 0.0),
-            sample(catalogue::CONSUMER_LAG_IDS, "x\"\\\n", 2.5),
+            sample(names::CONSUMER_LAG_IDS, "a", 1.0),
+            sample(names::HOLDS_OLDEST, "a", 0.0),
+            sample(names::CONSUMER_LAG_IDS, "x\"\\\n", 2.5),
         ]);
         let lines: Vec<_> = text
             .lines()
