@@ -158,6 +158,10 @@ if [ ! -e /usr/lib/galera/libgalera_smm.so ]; then
     from_debian_without_service galera_new_cluster galera-4
 fi
 from_debian rsync rsync
+# Debian's package has promtool beside the server.
+if ! command -v promtool >/dev/null || ! command -v prometheus >/dev/null; then
+    from_debian_without_service promtool prometheus
+fi
 from_debian npm nodejs npm
 at_least Node.js 20 "$(node --version | tr -d v)"
 from_debian go golang

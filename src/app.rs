@@ -8,7 +8,6 @@ use std::{path::Path, pin::Pin, sync::Arc};
 
 use anyhow::Context as _;
 use axum::Router;
-use metrics_exporter_prometheus::PrometheusHandle;
 use sd_notify::NotifyState;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -25,7 +24,7 @@ use crate::{
     listen::{Address, Guards, Listener, Tls, TlsFiles},
     quota::Quotas,
     store::{
-        self, Names, Options, Store,
+        self, Finding, Names, Options, Store,
         history::{self, Warehouse, WarehouseOptions},
         mysql::{MysqlOptions, MysqlStore, MysqlUrl},
         postgres::{PostgresOptions, PostgresStore, PostgresUrl},
@@ -35,7 +34,7 @@ use crate::{
         DatabaseState, EventStream, LatePolicy, PollIntervals, PushLimits, SentinelSettings,
         SessionTiming, Settings,
     },
-    telemetry,
+    telemetry::{self, Metrics, Sample, traces},
     upkeep::{self, ArchiveLimits, Archiver, Discarder, Expirer},
 };
 
@@ -119,6 +118,7 @@ pub async fn serve_until(
         if let Some(warehouse) = warehouse {
             warehouse.close().await;
         }
+        traces::send_last().await;
         Ok(())
     })
     .await
@@ -237,7 +237,7 @@ fn start_http(
     config: &Config,
     life: &Lifecycle,
     stream: &EventStream,
-    metrics: &PrometheusHandle,
+    metrics: &Metrics,
     futoin: Option<Router>,
     doors: &Doors,
 ) -> anyhow::Result<()> {
@@ -366,6 +366,16 @@ pub async fn grants(config: &Config) -> anyhow::Result<String> {
             .await
             .with_context(|| format!("db.url: cannot use {url}")),
         DbUrl::Mysql(url) => Ok(MysqlStore::grants(&mysql_options(config, url))),
+    }
+}
+
+/// Looks at everything that the service needs of its database, and changes
+/// nothing, unless it is to `probe`: then an event is added.
+pub async fn examine(config: &Config, probe: bool) -> Vec<Finding> {
+    match &config.db.url {
+        DbUrl::Sqlite(path) => SqliteStore::examine(sqlite_options(config, path), probe).await,
+        DbUrl::Postgres(url) => PostgresStore::examine(postgres_options(config, url), probe).await,
+        DbUrl::Mysql(url) => MysqlStore::examine(mysql_options(config, url), probe).await,
     }
 }
 
@@ -500,7 +510,7 @@ async fn report_health(
 struct Gauges(EventStream);
 
 impl Scrape for Gauges {
-    fn refresh(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+    fn refresh(&self) -> Pin<Box<dyn Future<Output = Option<Vec<Sample>>> + Send + '_>> {
         Box::pin(self.0.refresh_gauges())
     }
 }

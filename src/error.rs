@@ -7,6 +7,7 @@
 use crate::{
     event::{EventId, Fault, Invalid},
     store::{self, Effect},
+    telemetry::{self, Sparingly},
 };
 
 /// Why a call failed.
@@ -175,10 +176,27 @@ impl Error {
     }
 }
 
+/// A database that is away fails every call of everybody.
+fn warnings(class: &str) -> &'static Sparingly {
+    static PASSING: Sparingly = Sparingly::new();
+    static LOST: Sparingly = Sparingly::new();
+    static OTHER: Sparingly = Sparingly::new();
+    match class {
+        "unavailable" => &PASSING,
+        "lost" => &LOST,
+        _ => &OTHER,
+    }
+}
+
 impl From<store::Error> for Error {
     fn from(error: store::Error) -> Self {
-        metrics::counter!(crate::telemetry::DATABASE_ERRORS, "class" => error.class()).increment(1);
-        tracing::warn!(%error, class = error.class(), "database error");
+        metrics::counter!(telemetry::DATABASE_ERRORS, "class" => error.class()).increment(1);
+        let class = error.class();
+        if let Some(unsaid) = warnings(class).due() {
+            tracing::warn!(%error, class, unsaid, "database error");
+        } else {
+            tracing::debug!(%error, class, "database error");
+        }
         let effect = match error {
             store::Error::Unavailable { effect, .. } | store::Error::Lost { effect, .. } => effect,
             store::Error::Contract(_) | store::Error::Discarded(_) => Effect::None,

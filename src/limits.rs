@@ -332,6 +332,26 @@ pub const SCRAPE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The same warning is logged at most this often.
 pub const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 
+/// Consumers that have series of their own in the metrics, those furthest
+/// behind first: what one scrape of Prometheus takes without a thought.
+pub const CONSUMER_SERIES: usize = 1000;
+
+/// Spans that wait to be sent to a collector; more are dropped. Some 2 MiB.
+pub const WAITING_SPANS: usize = 2048;
+
+/// How long the last spans may take to be sent when the process ends.
+pub const LAST_SPANS_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Events whose adding span is remembered until they are delivered: some
+/// 10 s at a thousand traced events a second, in 2 MiB.
+pub const TRACED_EVENTS: usize = 10_000;
+
+/// Deliveries whose span is remembered until they are acknowledged.
+pub const TRACED_DELIVERIES: usize = 1000;
+
+/// Spans that one span is linked to: the SDK's own bound.
+pub const SPAN_LINKS: usize = 128;
+
 // ------------------------------------------------------------------ users
 
 /// Bytes of the file of users, and of each file that it names: thousands of

@@ -36,7 +36,7 @@ use crate::auth;
 use crate::limits;
 use crate::listen::{Address, TlsFiles};
 use crate::origins::Origins;
-use crate::telemetry::LogFormat;
+use crate::telemetry::{LogFormat, TraceOptions};
 use crate::upkeep::{Discarding, ExpiryRule};
 use resolve::Reader;
 
@@ -73,6 +73,8 @@ pub struct Config {
     pub shutdown_deadline: Duration,
     /// The log.
     pub log: Log,
+    /// Where traces go; none if switched off.
+    pub traces: Option<TraceOptions>,
 }
 
 /// Where the events are kept.
@@ -235,6 +237,7 @@ pub fn load(
             format: reader.get("log.format", value::log_format),
             filter: reader.get("log.filter", value::log_filter),
         },
+        traces: traces(&mut reader),
     };
     check_exposure(&mut reader, &config);
     check_intervals(&mut reader, &config.stream);
@@ -246,8 +249,7 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
     // `std::env::vars` panics where anybody's variable is not Unicode.
     std::env::vars_os().filter_map(|(name, text)| {
         let name = name.into_string().ok()?;
-        name.starts_with(options::ENVIRONMENT_PREFIX)
-            .then(|| (name, text.to_string_lossy().into_owned()))
+        options::is_ours(&name).then(|| (name, text.to_string_lossy().into_owned()))
     })
 }
 
@@ -353,6 +355,15 @@ fn stream(reader: &mut Reader) -> Stream {
             value::duration(Duration::from_mins(1), Duration::from_hours(24 * 7)),
         ),
     }
+}
+
+fn traces(reader: &mut Reader) -> Option<TraceOptions> {
+    let options = TraceOptions {
+        service_name: reader.get("otlp.service_name", value::service_name),
+        sampled_per_million: reader.get("otlp.sample_ratio", value::per_million),
+        endpoint: reader.get("otlp.endpoint", value::endpoint_or_none)?,
+    };
+    Some(options)
 }
 
 fn discard(reader: &mut Reader, archiving: bool) -> Option<Discarding> {

@@ -11,6 +11,14 @@ use super::{exposure, futoin, tls};
 /// Every variable of ours begins with this.
 pub(super) const ENVIRONMENT_PREFIX: &str = "EVENTSTREAM_";
 
+/// What Rust programs are usually told their log filter by; ours goes first.
+pub(super) const RUST_LOG: &str = "RUST_LOG";
+
+/// Whether a variable of the environment may be meant for us.
+pub(super) fn is_ours(name: &str) -> bool {
+    name.starts_with(ENVIRONMENT_PREFIX) || name == RUST_LOG
+}
+
 /// One option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Opt {
@@ -480,7 +488,28 @@ const TABLE: &[Opt] = &[
         "log-filter",
         "info",
         "FILTER",
-        "What is logged, a level or target=level pairs",
+        "What is logged, a level or target=level pairs; RUST_LOG says so too",
+    ),
+    opt(
+        "otlp.endpoint",
+        "otlp-endpoint",
+        "",
+        "URL",
+        "Collector that traces are sent to by OTLP over gRPC, such as http://127.0.0.1:4317; empty: no traces",
+    ),
+    opt(
+        "otlp.service_name",
+        "otlp-service-name",
+        "eventstream",
+        "NAME",
+        "What the service calls itself in traces",
+    ),
+    opt(
+        "otlp.sample_ratio",
+        "otlp-sample-ratio",
+        "1",
+        "0..1",
+        "Share of the traces that begin here; a caller that sends a traceparent decides for its own",
     ),
 ];
 

@@ -391,14 +391,3 @@ async fn file_that_is_no_socket_is_left_alone() {
     assert!(Listener::bind("test", &Address::Unix(path.clone()), guards()).is_err());
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "data");
 }
-
-#[tokio::test(start_paused = true)]
-async fn warnings_are_counted_between() {
-    let warnings = Sparingly::default();
-    assert_eq!(warnings.due(), Some(0));
-    assert_eq!(warnings.due(), None);
-    assert_eq!(warnings.due(), None);
-    tokio::time::advance(limits::WARNING_INTERVAL).await;
-    assert_eq!(warnings.due(), Some(2));
-    assert_eq!(warnings.due(), None);
-}

@@ -42,7 +42,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "grpc",
         &[
-            "auth", "error", "event", "limits", "origins", "proto", "store", "stream",
+            "auth",
+            "error",
+            "event",
+            "limits",
+            "origins",
+            "proto",
+            "store",
+            "stream",
+            "telemetry",
         ],
     ),
     (
@@ -109,6 +117,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "upkeep",
         ],
     ),
+    ("doctor", &["app", "config", "store"]),
     // An application beside the service: it starts the whole, has SQL of its
     // own, and nobody but `main` knows it.
     (
@@ -145,6 +154,7 @@ fn of_the_service_only_the_store_speaks_sql_and_only_fronts_speak_protocols() {
     let mut faults = Vec::new();
     for room in [
         "event", "stream", "auth", "upkeep", "grpc", "futoin", "http", "cli", "config", "app",
+        "doctor",
     ] {
         for (file, text) in sources(room) {
             if text.contains("sqlx") {

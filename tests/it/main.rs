@@ -25,6 +25,7 @@ mod ledger;
 mod lifecycle;
 mod load;
 mod mysql;
+mod observe;
 mod originals;
 mod poll;
 mod postgres;

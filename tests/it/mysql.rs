@@ -5,6 +5,7 @@ mod adoption;
 mod cases;
 mod cluster;
 mod contract;
+mod doctor;
 mod faults;
 mod galera;
 mod late;

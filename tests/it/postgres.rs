@@ -4,6 +4,7 @@
 mod cases;
 mod cluster;
 mod contract;
+mod doctor;
 mod failover;
 mod gate;
 mod load;

@@ -41,9 +41,8 @@ async fn narrow(server: &Server) -> Clients {
         .connect()
         .await
         .expect("connected");
-    let push = PushServiceClient::new(channel).max_decoding_message_size(16 << 20);
     Clients {
-        push,
+        push: Clients::over(channel).push,
         ..server.clients().await
     }
 }

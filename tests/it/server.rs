@@ -356,7 +356,8 @@ fn endpoint(address: &str) -> Endpoint {
 pub fn clean_command(program: &str) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("EVENTSTREAM_") {
+        let text = name.to_string_lossy();
+        if text.starts_with("EVENTSTREAM_") || text.starts_with("OTEL_") || text == "RUST_LOG" {
             command.env_remove(name);
         }
     }
