@@ -2,7 +2,6 @@
 
 use futoin_eventstream::proto::{
     EventGroup, ReadyToReceiveRequest, ReadyToReceiveResponse,
-    push_service_client::PushServiceClient,
 };
 use tonic::{
     Streaming,
