@@ -1,8 +1,6 @@
 //! Push under pressure: slow readers, silent ones, and clients that go away.
 
-use futoin_eventstream::proto::{
-    EventGroup, ReadyToReceiveRequest, ReadyToReceiveResponse,
-};
+use futoin_eventstream::proto::{EventGroup, ReadyToReceiveRequest, ReadyToReceiveResponse};
 use tonic::{
     Streaming,
     transport::{Channel, Endpoint},
