@@ -160,7 +160,8 @@ pub async fn serve<T>(
         .with_kind(SpanKind::Server)
         .start_with_context(&traces.tracer, &parent);
     let ids = span.span_context().clone();
-    let log = tracing::info_span!(
+    // Whatever is logged of a call names its trace, so the span has the highest level.
+    let log = tracing::error_span!(
         "call",
         trace_id = %ids.trace_id(),
         span_id = %ids.span_id(),
