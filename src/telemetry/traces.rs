@@ -214,7 +214,7 @@ impl Traces {
     }
 
     /// Links the span of the current call to others.
-    pub fn link_current(&self, others: &[SpanContext]) {
+    pub(crate) fn link_current(&self, others: &[SpanContext]) {
         let context = Context::current();
         for other in others {
             context.span().add_link(other.clone(), Vec::new());
@@ -223,7 +223,7 @@ impl Traces {
 
     /// Makes a span that is over; what it is called by others, if anybody will
     /// see it.
-    pub fn record(&self, finished: Finished) -> Option<SpanContext> {
+    pub(crate) fn record(&self, finished: Finished) -> Option<SpanContext> {
         let parent = match finished.parent {
             Some(parent) => Context::new().with_remote_span_context(parent),
             None => Context::new(),
