@@ -34,6 +34,7 @@ impl Sparingly {
     }
 
     /// If a warning is due: how many were left out since the last one.
+    #[must_use]
     pub fn due(&self) -> Option<u64> {
         let now = millis(self.start.get_or_init(Instant::now).elapsed());
         let next = now.saturating_add(millis(limits::WARNING_INTERVAL));

@@ -160,7 +160,8 @@ pub async fn serve<T>(
         .with_kind(SpanKind::Server)
         .start_with_context(&traces.tracer, &parent);
     let ids = span.span_context().clone();
-    let log = tracing::info_span!(
+    // Whatever is logged of a call names its trace, so the span has the highest level.
+    let log = tracing::error_span!(
         "call",
         trace_id = %ids.trace_id(),
         span_id = %ids.span_id(),
@@ -213,7 +214,7 @@ impl Traces {
     }
 
     /// Links the span of the current call to others.
-    pub fn link_current(&self, others: &[SpanContext]) {
+    pub(crate) fn link_current(&self, others: &[SpanContext]) {
         let context = Context::current();
         for other in others {
             context.span().add_link(other.clone(), Vec::new());
@@ -222,7 +223,7 @@ impl Traces {
 
     /// Makes a span that is over; what it is called by others, if anybody will
     /// see it.
-    pub fn record(&self, finished: Finished) -> Option<SpanContext> {
+    pub(crate) fn record(&self, finished: Finished) -> Option<SpanContext> {
         let parent = match finished.parent {
             Some(parent) => Context::new().with_remote_span_context(parent),
             None => Context::new(),

@@ -3,6 +3,52 @@
 use super::{Cluster, LockMode, Offer, run};
 use crate::observe::doctor::examine;
 
+/// Breaks, mends, and what is found in between: check, verdict, remedy.
+const SETTINGS: [(&str, &str, &str, &str, &str); 6] = [
+    (
+        "GLOBAL auto_increment_increment = 2",
+        "GLOBAL auto_increment_increment = 1",
+        "role of the server",
+        "problem",
+        "db.galera",
+    ),
+    (
+        "GLOBAL read_only = 1",
+        "GLOBAL read_only = 0",
+        "role of the server",
+        "problem",
+        "",
+    ),
+    (
+        "GLOBAL max_allowed_packet = 4194304",
+        "GLOBAL max_allowed_packet = 16777216",
+        "role of the server",
+        "problem",
+        "",
+    ),
+    (
+        "GLOBAL sql_mode = ''",
+        "GLOBAL sql_mode = 'STRICT_TRANS_TABLES'",
+        "sql_mode",
+        "warning",
+        "STRICT_TRANS_TABLES",
+    ),
+    (
+        "GLOBAL innodb_flush_log_at_trx_commit = 2",
+        "GLOBAL innodb_flush_log_at_trx_commit = 1",
+        "durability",
+        "warning",
+        "set it to 1",
+    ),
+    (
+        "GLOBAL max_connections = 10",
+        "GLOBAL max_connections = 300",
+        "connections",
+        "warning",
+        "max_connections",
+    ),
+];
+
 #[tokio::test]
 async fn each_misconfiguration_is_told_with_what_to_do() {
     let settings = "innodb_flush_log_at_trx_commit = 1";
@@ -19,50 +65,7 @@ async fn each_misconfiguration_is_told_with_what_to_do() {
         found.findings
     );
 
-    for (breaks, mends, check, verdict, remedy) in [
-        (
-            "GLOBAL auto_increment_increment = 2",
-            "GLOBAL auto_increment_increment = 1",
-            "role of the server",
-            "problem",
-            "db.galera",
-        ),
-        (
-            "GLOBAL read_only = 1",
-            "GLOBAL read_only = 0",
-            "role of the server",
-            "problem",
-            "",
-        ),
-        (
-            "GLOBAL max_allowed_packet = 4194304",
-            "GLOBAL max_allowed_packet = 16777216",
-            "role of the server",
-            "problem",
-            "",
-        ),
-        (
-            "GLOBAL sql_mode = ''",
-            "GLOBAL sql_mode = 'STRICT_TRANS_TABLES'",
-            "sql_mode",
-            "warning",
-            "STRICT_TRANS_TABLES",
-        ),
-        (
-            "GLOBAL innodb_flush_log_at_trx_commit = 2",
-            "GLOBAL innodb_flush_log_at_trx_commit = 1",
-            "durability",
-            "warning",
-            "set it to 1",
-        ),
-        (
-            "GLOBAL max_connections = 10",
-            "GLOBAL max_connections = 300",
-            "connections",
-            "warning",
-            "max_connections",
-        ),
-    ] {
+    for (breaks, mends, check, verdict, remedy) in SETTINGS {
         database.run(&format!("SET {breaks}")).await;
         examine(&database.url, &[])
             .await

@@ -215,6 +215,11 @@ async fn blocker_is_named_on_mysql() {
     blocker_is_named(Engine::Mysql).await;
 }
 
+/// Counts are floats there.
+fn is(found: f64, count: f64) -> bool {
+    (found - count).abs() < 0.5
+}
+
 #[tokio::test]
 async fn series_of_consumers_are_bounded_and_vanish_with_them() {
     let server = Server::start().await;
@@ -236,10 +241,10 @@ async fn series_of_consumers_are_bounded_and_vanish_with_them() {
          SELECT 'u' || n || ':C', 1, CURRENT_TIMESTAMP, CURRENT_TIMESTAMP FROM n",
     );
     assert_eq!(count().await, 1000);
-    assert_eq!(metric(&server, "eventstream_consumers").await, 1501.0);
+    assert!(is(metric(&server, "eventstream_consumers").await, 1501.0));
     // Who is furthest behind is among them.
     let shop = "eventstream_consumer_lag_ids{user=\"local\",component=\"SHOP\"}";
-    assert_eq!(metric(&server, shop).await, 1.0);
+    assert!(is(metric(&server, shop).await, 1.0));
     server.sqlite("DELETE FROM evt_consumers");
     assert_eq!(count().await, 0);
 }
@@ -269,6 +274,6 @@ async fn calls_are_counted_by_method_and_code() {
         ),
     ] {
         let series = format!("eventstream_{series}");
-        assert_eq!(metric(&server, &series).await, value, "{series}");
+        assert!(is(metric(&server, &series).await, value), "{series}");
     }
 }

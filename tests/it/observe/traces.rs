@@ -90,7 +90,7 @@ async fn one_trace_leads_from_the_insert_to_the_acknowledgement() {
         .cloned()
         .collect();
     let call = find(&spans, "PushService/Ack");
-    println!(
+    eprintln!(
         "{}",
         drawn(&[&journey[..], std::slice::from_ref(call)].concat())
     );
