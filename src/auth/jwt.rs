@@ -30,7 +30,7 @@ pub(super) struct Issuer {
     keys: Vec<Key>,
     audiences: Vec<String>,
     leeway: Duration,
-    claim: Vec<String>,
+    claim: String,
     users: BTreeMap<String, User>,
     direct: bool,
 }
@@ -170,14 +170,10 @@ impl Issuer {
 
     /// Whom the claim means.
     fn user_of(&self, claims: &Value) -> Result<User, Denied> {
-        let claim = self.claim.join(".");
-        let mut found = claims;
-        for name in &self.claim {
-            found = found
-                .get(name)
-                .ok_or_else(|| refused(format!("the token has no claim {claim}")))?;
-        }
+        let claim = &self.claim;
+        let found = inside(claims, claim);
         let text = found
+            .ok_or_else(|| refused(format!("the token has no claim {claim}")))?
             .as_str()
             .ok_or_else(|| refused(format!("the token's claim {claim} is no text")))?;
         if let Some(user) = self.users.get(text) {
@@ -226,6 +222,16 @@ impl Key {
     }
 }
 
+/// The claim at a path of names with dots between them; names may have dots too,
+/// as `kubernetes.io` has.
+fn inside<'a>(claims: &'a Value, path: &str) -> Option<&'a Value> {
+    let whole = claims.get(path);
+    whole.or_else(|| {
+        let mut dots = path.match_indices('.');
+        dots.find_map(|(at, _)| inside(claims.get(&path[..at])?, &path[at + 1..]))
+    })
+}
+
 /// What is wrong with a token, without its content.
 fn explain(kind: &ErrorKind) -> String {
     match kind {
@@ -237,5 +243,33 @@ fn explain(kind: &ErrorKind) -> String {
         ErrorKind::InvalidClaimFormat(claim) => format!("the token's claim {claim} is malformed"),
         ErrorKind::InvalidSignature => "the token's signature is wrong".to_owned(),
         _ => "the token cannot be verified".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn claims_are_found_by_paths_of_names_that_may_have_dots() {
+        let claims = json!({ "sub": "a", "b.c": { "d": "e", "f.g": "h" }, "i": { "j": "k" } });
+        for (path, found) in [
+            ("sub", Some("a")),
+            ("b.c.d", Some("e")),
+            ("b.c.f.g", Some("h")),
+            ("i.j", Some("k")),
+            ("b", None),
+            ("b.c.f", None),
+            ("sub.x", None),
+            ("..", None),
+        ] {
+            assert_eq!(
+                inside(&claims, path).and_then(Value::as_str),
+                found,
+                "{path}"
+            );
+        }
     }
 }
