@@ -1,4 +1,4 @@
-//! The gRPC front: the contract of `proto/` over an [`EventStream`].
+//! The gRPC front: the contract of `proto/` over the stream behind its `Gate`.
 //!
 //! Requests become vocabulary in `fields`, errors become statuses in `status`,
 //! and nothing else happens here: no state, no SQL, no decisions about events.
