@@ -12,7 +12,7 @@ use std::{
 
 use axum::{body::Body, extract::Request};
 use bytes::{Buf as _, Bytes};
-use hyper::body::{Body as _, Frame, SizeHint};
+use hyper::body::{Frame, SizeHint};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Sleep, sleep},

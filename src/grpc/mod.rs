@@ -118,7 +118,8 @@ pub async fn routes(
     }
     let mut router = services.routes().prepare().into_axum_router();
     let room = bodies::Room::default();
-    router = router.layer(map_request(async move |request| room.bound(request)));
+    let bound = move |request| std::future::ready(room.bound(request));
+    router = router.layer(map_request(bound));
     router = router.layer(from_fn_with_state(authority, identity::identify));
     router = router.layer(map_response(malformed::name_the_field));
     if features.web {
