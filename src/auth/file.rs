@@ -235,3 +235,108 @@ fn pattern(text: &str, is_name: impl Fn(&str) -> bool) -> Option<Pattern> {
     let fits = is_name(&rest) || (rest.is_empty() && !text.is_empty());
     fits.then(|| Pattern::new(text))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(text: &str) -> String {
+        File::read(text).expect_err(text).to_string()
+    }
+
+    #[test]
+    fn everything_is_read() {
+        let digest = "d74ff0ee8da3b9806b18c877dbf29bbde50b5bd8e4dad7a3a725000feb82e8f1";
+        let text = format!(
+            "[users.shop]\ntokens = ['sha256:{digest}']\ntoken_files = ['t']\n\
+             certificates = ['dns:shop.example']\ngenerate = ['ORDER_*']\n\
+             consume = ['SHOP_*', 'LIVE']\ntypes = ['*']\nobserve = true\nadminister = true\n\
+             limits = {{ calls = 5, events = 6 }}\n\
+             [users.'with space']\n[limits]\nevents = 7\nstreams = 8\n\
+             [issuers.i]\nissuer = 'x'\naudiences = ['a']\nkeys = 'k'\nleeway = '0s'\n\
+             claim = 'a.b'\ndirect = true\n[issuers.i.users]\n'system:x' = 'shop'"
+        );
+        let file = File::read(&text).expect("sound");
+        let user = |name: &str| User::parse(name).expect("a user");
+        let shop = &file.users[&user("shop")];
+        assert_eq!((shop.tokens.len(), shop.token_files.len()), (1, 1));
+        assert!(shop.rights.generate.allow("ORDER_NEW") && !shop.rights.generate.allow("BILL"));
+        assert!(shop.rights.consume.allow("LIVE") && shop.rights.types.allow("x"));
+        assert!(shop.rights.observe && shop.rights.administer);
+        let limits = Limits {
+            calls: Some(5),
+            events: Some(6),
+            bytes: None,
+            streams: Some(8),
+        };
+        assert_eq!(shop.rights.limits, limits);
+        assert_eq!(
+            file.users[&user("with space")].rights.limits.events,
+            Some(7)
+        );
+        let issuer = &file.issuers[0];
+        assert_eq!(issuer.claim, ["a", "b"]);
+        assert_eq!(issuer.users["system:x"], user("shop"));
+    }
+
+    #[test]
+    fn faults_name_their_place() {
+        let issuer = |more: &str| {
+            format!("[users.u]\n[issuers.i]\nissuer = 'x'\naudiences = ['a']\nkeys = 'k'\n{more}")
+        };
+        for (text, place) in [
+            ("x = 1", "x is not known here"),
+            ("[users]\nu = 1", "users.u must be a table"),
+            ("[users.u]\ntokens = 'a'", "users.u.tokens must be a list"),
+            (
+                "[users.u]\ntokens = [1]",
+                "users.u.tokens[0] must be a text",
+            ),
+            (
+                "[users.u]\nobserve = 'yes'",
+                "users.u.observe must be true or false",
+            ),
+            (
+                "[users.u]\nconsume = ['A-B']",
+                "users.u.consume[0] must be a component",
+            ),
+            ("[users.u]\nconsume = ['A']", "users.u.types is missing"),
+            (
+                "[users.u]\ntypes = ['A', '']",
+                "users.u.types[1] must be a type",
+            ),
+            (
+                "[users.u]\ncertificates = ['shop']",
+                "users.u.certificates[0] must be subject:",
+            ),
+            (
+                "[users.u.limits]\ncalls = 0",
+                "users.u.limits.calls must be a whole",
+            ),
+            (
+                "[users.u.limits]\nrate = 1",
+                "users.u.limits.rate is not known",
+            ),
+            ("[users.\"a:b\"]", "users.\"a:b\": the name must be 1 to 47"),
+            (&issuer(""), "issuers.i.users is missing"),
+            (&issuer("leeway = '1h'"), "issuers.i.leeway must be"),
+            (&issuer("claim = 'a..b'"), "issuers.i.claim must be"),
+            (
+                &issuer("[issuers.i.users]\nx = 'v'"),
+                "issuers.i.users.\"x\" names v",
+            ),
+            (
+                &issuer("[issuers.i.users]\nx = 'a:b'"),
+                "issuers.i.users.x must be 1",
+            ),
+            ("[users.u]\n[issuers.i]", "issuers.i.issuer is missing"),
+            (
+                "[users.u]\n[issuers.i]\nissuer = 'x'",
+                "issuers.i.audiences is missing",
+            ),
+        ] {
+            let fault = fault(text);
+            assert!(fault.starts_with(place), "{text}: {fault}");
+        }
+    }
+}

@@ -275,3 +275,50 @@ pub(super) async fn sleep_towards(at: Moment) {
     let left = Moment::now().until(at);
     tokio::time::sleep(left.min(limits::EXPIRY_STEP)).await;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::hash_line;
+
+    fn fault(text: &str) -> String {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("users");
+        std::fs::write(dir.path().join("token"), "same\n").expect("written");
+        std::fs::write(dir.path().join("empty"), "\n").expect("written");
+        std::fs::write(&file, text).expect("written");
+        load(&file).map(drop).expect_err(text).to_string()
+    }
+
+    #[test]
+    fn what_two_users_have_is_a_fault() {
+        let hash = hash_line("same");
+        for (text, rule) in [
+            (
+                format!("[users.a]\ntokens = ['{hash}']\n[users.b]\ntokens = ['{hash}']"),
+                "users.b.tokens[0] is a token of user a already",
+            ),
+            (
+                format!("[users.a]\ntokens = ['{hash}']\ntoken_files = ['token']"),
+                "users.a.token_files[0] is a token of user a already",
+            ),
+            (
+                "[users.a]\ncertificates = ['cn:x']\n[users.b]\ncertificates = ['cn:x']".to_owned(),
+                "users.b.certificates[0] is that of user a too",
+            ),
+            (
+                "[users.a]\ntoken_files = ['empty']".to_owned(),
+                "empty is empty",
+            ),
+        ] {
+            let fault = fault(&text);
+            assert!(fault.contains(rule), "{fault}");
+        }
+    }
+
+    #[test]
+    fn large_file_is_refused() {
+        let large = "#".repeat(usize::try_from(limits::MAX_AUTH_FILE_BYTES).expect("fits") + 1);
+        assert!(fault(&large).contains("longer than"));
+    }
+}

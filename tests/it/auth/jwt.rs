@@ -376,7 +376,7 @@ async fn stream_ends_when_its_token_does() {
     let server = trusting(&[key.jwk("k")], more, &user("shop", RIGHTS))
         .start()
         .await;
-    let token = key.token("k", &with(claims("app-1"), "exp", now() + 3));
+    let token = key.token("k", &with(claims("app-1"), "exp", now() + 5));
     let mut clients = server.clients_of(&token).await;
     register(&mut clients, "WEB").await;
     let (_, mut stream) = subscribe(&mut clients, ready("WEB")).await;

@@ -21,7 +21,7 @@ use crate::{
     calls::{ack, poll, poll_of},
     futoin::client::message,
     round_trip::{next_group, ready, register, subscribe},
-    server::{Clients, PATIENCE, Server},
+    server::{Clients, PATIENCE},
 };
 
 /// In the data of every event that is hidden, and nowhere else.
