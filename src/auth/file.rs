@@ -263,15 +263,15 @@ mod tests {
         assert!(shop.rights.generate.allow("ORDER_NEW") && !shop.rights.generate.allow("BILL"));
         assert!(shop.rights.consume.allow("LIVE") && shop.rights.types.allow("x"));
         assert!(shop.rights.observe && shop.rights.administer);
-        let limits = Limits {
+        let quota = Quota {
             calls: Some(5),
             events: Some(6),
             bytes: None,
             streams: Some(8),
         };
-        assert_eq!(shop.rights.limits, limits);
+        assert_eq!(shop.rights.quota, quota);
         assert_eq!(
-            file.users[&user("with space")].rights.limits.events,
+            file.users[&user("with space")].rights.quota.events,
             Some(7)
         );
         let issuer = &file.issuers[0];
