@@ -19,7 +19,6 @@ pub enum Strength {
     /// Some seconds, with each run of the tests.
     Skirmish,
     /// Everything, and long enough for figures.
-    #[cfg_attr(not(feature = "soak"), expect(dead_code, reason = "`make hostile`"))]
     Siege,
 }
 
