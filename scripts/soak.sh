@@ -2,7 +2,7 @@
 # The long tests, in release: EVENTSTREAM_KILLS (100) crashes under load, then
 # SOAK_MINUTES (30) of load with the memory of the server sampled, then
 # `eventstream soak` with EVENTSTREAM_EVENTS (100000) on a throwaway server of
-# each engine, 30 deaths of a service under the receivers of all five clients,
+# each engine, a campaign of hostile peers, 30 deaths of a service under the receivers of all five clients,
 # as many minutes of archiver and discarder in trouble, as many kills of the
 # archiver, and every test that waits for a time-out. A seed repeats a run:
 # EVENTSTREAM_SEED.
@@ -31,6 +31,7 @@ step "kills under load" passed soak::hundred_kills
 step "load for ${SOAK_MINUTES:-30} minutes" passed soak::hours_of_load
 step "the five clients are built" scripts/with-services.sh scripts/clients.sh recorders
 step "receivers of five languages" passed soak::receivers
+step "hostile peers" passed soak::hostile_peers
 step "adversarial writers on each engine" passed soak::writers_on
 EVENTSTREAM_UPKEEP_SECONDS=$((60 * ${SOAK_MINUTES:-30}))
 export EVENTSTREAM_UPKEEP_SECONDS

@@ -22,6 +22,7 @@ use crate::{
     lifecycle::{Lifecycle, Readiness, Signals, UnixSignals},
     limits,
     listen::{Address, Guards, Listener, Tls, TlsFiles},
+    quota::Quotas,
     store::{
         self, Names, Options, Store,
         history::{self, Warehouse, WarehouseOptions},
@@ -73,7 +74,10 @@ pub async fn serve_until(
     // readiness, are still taken while the streams end.
     let closing = CancellationToken::new();
     let doors = Doors {
-        gate: Gate::new(stream.clone()),
+        gate: Gate::new(
+            stream.clone(),
+            Quotas::new(config.exposure.quota, config.exposure.quota_burst),
+        ),
         authority: authority(&config, &life)?,
         closing: closing.clone(),
     };
@@ -181,7 +185,7 @@ async fn start_grpc(
         grpc::routes(doors.gate.clone(), doors.authority.clone(), features).await?;
     let guards = Guards {
         connections: config.grpc.max_connections,
-        ..Guards::default()
+        ..guards(config)
     };
     let place = (&config.grpc.listen, config.grpc.tls.as_ref());
     let listener = listener("grpc", place, guards, life)?;
@@ -217,7 +221,7 @@ fn start_futoin(
     let listener = listener(
         "futoin",
         (address, futoin.tls.as_ref()),
-        Guards::default(),
+        guards(config),
         life,
     )?;
     tracing::info!(address = %listener.local_address()?, "listening for FutoIn");
@@ -246,7 +250,7 @@ fn start_http(
         metrics_open: config.metrics_open,
     };
     let place = (address, config.http_tls.as_ref());
-    let listener = listener("http", place, Guards::default(), life)?;
+    let listener = listener("http", place, guards(config), life)?;
     tracing::info!(address = %listener.local_address()?, "listening for HTTP");
     let (closing, killed) = (doors.closing.clone(), life.fronts.killed());
     let mut router = http::router(sources);
@@ -256,6 +260,14 @@ fn start_http(
     life.fronts
         .spawn("http", listener.serve(router, closing, killed));
     Ok(())
+}
+
+fn guards(config: &Config) -> Guards {
+    Guards {
+        peer_connections: config.exposure.peer_connections,
+        socket: config.exposure.socket.clone(),
+        ..Guards::default()
+    }
 }
 
 /// Opens the listener of a front, with the TLS it is to speak.

@@ -119,6 +119,16 @@ pub enum Error {
         /// What has no room.
         what: &'static str,
     },
+    /// A user has used up what it may.
+    #[error("user {user} may do no more {what} at this time")]
+    QuotaExceeded {
+        /// `calls`, `events`, `bytes` or `streams`.
+        what: &'static str,
+        /// Whose quota it is.
+        user: String,
+        /// When as much is there again.
+        retry_after: std::time::Duration,
+    },
     /// The service is ending.
     #[error("the service is shutting down")]
     Draining,

@@ -18,6 +18,7 @@ pub mod limits;
 pub mod listen;
 pub mod origins;
 pub mod proto;
+pub mod quota;
 pub mod soak;
 pub mod store;
 pub mod stream;

@@ -37,6 +37,7 @@ use opening::Fault;
 pub use peer::Transport;
 pub use places::Place;
 use places::{Full, Places};
+pub use socket::SocketOwner;
 use socket::{Accepted, Socket};
 pub use tls::{ClientAuth, Tls, TlsFault, TlsFiles};
 
@@ -57,6 +58,8 @@ pub struct Guards {
     pub header: Duration,
     /// An HTTP/1.1 connection between two requests, the next header included.
     pub idle: Duration,
+    /// Who may connect, if it is to a Unix socket.
+    pub socket: SocketOwner,
 }
 
 impl Default for Guards {
@@ -67,6 +70,7 @@ impl Default for Guards {
             first_byte: limits::FIRST_BYTE_TIMEOUT,
             header: limits::HEADER_TIMEOUT,
             idle: limits::HTTP1_IDLE_TIMEOUT,
+            socket: SocketOwner::default(),
         }
     }
 }
@@ -90,7 +94,7 @@ impl Listener {
     pub fn bind(name: &'static str, address: &Address, guards: Guards) -> std::io::Result<Self> {
         Ok(Self {
             name,
-            socket: Socket::bind(address)?,
+            socket: Socket::bind(address, &guards.socket)?,
             guards,
             tls: None,
         })

@@ -100,6 +100,9 @@ pub const IDS_SKIPPED: &str = "eventstream_skipped_ids_total";
 pub const CONNECTIONS_OPEN: &str = "eventstream_connections_open";
 /// Connections closed by the guards, by `listener` and `reason`.
 pub const CONNECTIONS_REFUSED: &str = "eventstream_connections_refused_total";
+/// What users were refused because of their quota, by `what`: `calls`,
+/// `events`, `bytes` or `streams`.
+pub const QUOTA_REFUSALS: &str = "eventstream_quota_refusals_total";
 /// When the certificate of a `listener` expires, in seconds of the Unix time.
 pub const TLS_EXPIRES: &str = "eventstream_tls_certificate_expires_timestamp_seconds";
 /// Times that changed files of TLS were taken or not, by `listener`, `outcome`.
@@ -293,6 +296,7 @@ fn describe() {
         Unit::Seconds,
         "how long the frontier has waited for the same id"
     );
+    counter!(QUOTA_REFUSALS, "what users were refused by their quota");
     counter!(CONNECTIONS_REFUSED, "connections closed by the guards");
     gauge!(FRONTIER_ID, "the proven frontier");
     gauge!(HEAD_ID, "the highest id seen");

@@ -7,7 +7,10 @@
 //! tests need no process; and a [`Config`] that exists is valid. The text of
 //! an option marked secret is never shown.
 
+mod exposure;
 mod fault;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod futoin;
 mod options;
 mod resolve;
@@ -25,6 +28,7 @@ pub use crate::store::{
     postgres::PostgresUrl,
     sqlite::Synchronous,
 };
+pub use exposure::Exposure;
 pub use fault::{Fault, Faults, Origin};
 pub use futoin::Futoin;
 pub use options::{CONFIG_FILE, OPTIONS, Opt, markdown_table, serve_command};
@@ -55,6 +59,8 @@ pub struct Config {
     pub metrics_open: bool,
     /// The file of users; none: everybody is `local`.
     pub auth: Option<PathBuf>,
+    /// What bounds those who reach the listeners.
+    pub exposure: Exposure,
     /// The front for clients of the original; none if switched off.
     pub futoin: Option<Futoin>,
     /// The stream itself.
@@ -214,6 +220,7 @@ pub fn load(
         http,
         metrics_open: reader.get("http.metrics_open", value::boolean),
         auth: reader.get("auth.file", users_file),
+        exposure: exposure::exposure(&mut reader),
         futoin: futoin::futoin(&mut reader, &read_file),
         stream: stream(&mut reader),
         discard: discard(&mut reader, archiving),

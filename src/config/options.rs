@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use clap::{Arg, Command};
 
-use super::{futoin, tls};
+use super::{exposure, futoin, tls};
 
 /// Every variable of ours begins with this.
 pub(super) const ENVIRONMENT_PREFIX: &str = "EVENTSTREAM_";
@@ -98,7 +98,14 @@ pub const CONFIG_FILE: Opt = opt(
 pub const OPTIONS: &[Opt] = &joined();
 
 /// The tables that it is joined of, each beside what reads it.
-const TABLES: [&[Opt]; 5] = [TABLE, &tls::GRPC, &tls::HTTP, &futoin::TABLE, &tls::FUTOIN];
+const TABLES: [&[Opt]; 6] = [
+    TABLE,
+    &tls::GRPC,
+    &tls::HTTP,
+    &futoin::TABLE,
+    &tls::FUTOIN,
+    &exposure::TABLE,
+];
 
 const COUNT: usize = {
     let (mut count, mut table) = (0, 0);

@@ -4,8 +4,11 @@
 //! and nothing else happens here: no state, no SQL, no decisions about events.
 
 mod admin_service;
+mod bodies;
 mod codec;
 mod fields;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod gen_service;
 mod identity;
 mod malformed;
@@ -16,7 +19,7 @@ pub mod wire;
 
 use axum::{
     Router,
-    middleware::{from_fn_with_state, map_response},
+    middleware::{from_fn_with_state, map_request, map_response},
 };
 use tonic::{Request, Status, service::Routes};
 use tonic_health::{ServingStatus, server::HealthReporter};
@@ -114,6 +117,9 @@ pub async fn routes(
             .add_service(reflection().build_v1alpha()?);
     }
     let mut router = services.routes().prepare().into_axum_router();
+    let room = bodies::Room::default();
+    let bound = move |request| std::future::ready(room.bound(request));
+    router = router.layer(map_request(bound));
     router = router.layer(from_fn_with_state(authority, identity::identify));
     router = router.layer(map_response(malformed::name_the_field));
     if features.web {

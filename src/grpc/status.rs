@@ -41,6 +41,16 @@ pub(super) fn with_metadata(error: &Error, mut metadata: HashMap<String, String>
             metadata.insert("effect".into(), "none".into());
             details.set_retry_info(Some(RETRY_SOON));
         }
+        Error::QuotaExceeded {
+            what,
+            user,
+            retry_after,
+        } => {
+            metadata.insert("effect".into(), "none".into());
+            metadata.insert("quota".into(), (*what).into());
+            details.set_retry_info(Some(*retry_after));
+            details.add_quota_failure_violation(format!("user:{user}"), error.to_string());
+        }
         Error::Draining | Error::Archive => {
             metadata.insert("effect".into(), "none".into());
             details.set_retry_info(Some(RETRY_LATER));
@@ -98,6 +108,7 @@ fn code_and_reason(error: &Error) -> (Code, &'static str) {
         Error::Archive => (Code::Unavailable, "ARCHIVE_UNAVAILABLE"),
         Error::NotSettled { .. } => (Code::Unavailable, "NOT_SETTLED"),
         Error::Overloaded { .. } => (Code::ResourceExhausted, "OVERLOADED"),
+        Error::QuotaExceeded { .. } => (Code::ResourceExhausted, "QUOTA_EXCEEDED"),
         Error::Draining => (Code::Unavailable, "DRAINING"),
         Error::Unauthenticated { .. } => (Code::Unauthenticated, "UNAUTHENTICATED"),
         Error::NotAllowed { .. } => (Code::PermissionDenied, "NOT_ALLOWED"),

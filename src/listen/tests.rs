@@ -34,6 +34,7 @@ fn guards() -> Guards {
         first_byte: LONG,
         header: LONG,
         idle: LONG,
+        socket: SocketOwner::default(),
     }
 }
 
@@ -353,6 +354,32 @@ async fn unix_socket_is_served_replaced_if_stale_and_removed() {
     drop(stream);
     server.stopping.cancel();
     server.ended().await;
+    assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn unix_socket_has_its_mode_and_group() {
+    use std::os::unix::fs::MetadataExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("es.sock");
+    let own = std::fs::metadata(folder.path()).unwrap().gid();
+    let guards = |mode, group: &str| Guards {
+        socket: SocketOwner {
+            mode,
+            group: Some(group.to_owned()),
+        },
+        ..guards()
+    };
+    for mode in [0o600, 0o660, 0o666] {
+        let address = Address::Unix(path.clone());
+        let listener = Listener::bind("test", &address, guards(mode, &own.to_string())).unwrap();
+        let file = std::fs::metadata(&path).unwrap();
+        assert_eq!((file.mode() & 0o7777, file.gid()), (mode, own));
+        drop(listener);
+    }
+    let unknown = guards(0o660, "nobody-is-in-this-group");
+    let error = Listener::bind("test", &Address::Unix(path.clone()), unknown).err().unwrap();
+    assert!(error.to_string().contains("there is no group"), "{error}");
     assert!(!path.exists());
 }
 

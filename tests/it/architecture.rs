@@ -13,6 +13,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("listen", &["lifecycle", "limits", "telemetry"]),
     ("store", &["event", "limits"]),
     ("error", &["event", "store", "telemetry"]),
+    ("quota", &["error", "event", "limits", "telemetry"]),
     (
         "stream",
         &[
@@ -32,6 +33,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "lifecycle",
             "limits",
             "listen",
+            "quota",
             "store",
             "stream",
             "telemetry",
@@ -79,6 +81,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "limits",
             "listen",
             "origins",
+            "quota",
             "store",
             "telemetry",
             "upkeep",
@@ -99,6 +102,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "lifecycle",
             "limits",
             "listen",
+            "quota",
             "store",
             "stream",
             "telemetry",
