@@ -25,7 +25,7 @@ use crate::{
 /// Who signs tokens, and whom they make of it.
 pub(super) struct Issuer {
     /// Its claim `iss`.
-    pub(super) issuer: String,
+    pub(super) iss: String,
     at: Arc<str>,
     keys: Vec<Key>,
     audiences: Vec<String>,
@@ -38,7 +38,7 @@ pub(super) struct Issuer {
 struct Key {
     kid: Option<String>,
     algorithm: Algorithm,
-    key: DecodingKey,
+    public: DecodingKey,
 }
 
 /// What a good token says.
@@ -67,7 +67,7 @@ pub(super) fn identify(issuers: &[Issuer], token: &str) -> Result<Identity, Deni
         .map_err(|_| refused("the token's header is none that is understood"))?;
     let claimed: Claimed = dangerous::insecure_decode_claims(token)
         .map_err(|_| refused("the token names no issuer"))?;
-    let issuer = issuers.iter().find(|known| known.issuer == claimed.iss);
+    let issuer = issuers.iter().find(|known| known.iss == claimed.iss);
     issuer
         .ok_or_else(|| refused("the token's issuer is not known"))?
         .identify(token, &header)
@@ -112,7 +112,7 @@ impl Issuer {
             ..
         } = entry;
         Ok(Self {
-            issuer,
+            iss: issuer,
             at: at.into(),
             keys,
             audiences,
@@ -127,11 +127,11 @@ impl Issuer {
         let key = self.key_of(header)?;
         let mut validation = Validation::new(key.algorithm);
         validation.set_audience(&self.audiences);
-        validation.set_issuer(&[&self.issuer]);
+        validation.set_issuer(&[&self.iss]);
         validation.set_required_spec_claims(&["exp", "iss", "aud"]);
         validation.validate_nbf = true;
         validation.leeway = self.leeway.as_secs();
-        let claims = decode::<Value>(token, &key.key, &validation)
+        let claims = decode::<Value>(token, &key.public, &validation)
             .map_err(|error| refused(explain(error.kind())))?
             .claims;
         let expires = claims.get("exp").and_then(Value::as_f64).unwrap_or(0.0);
@@ -212,12 +212,12 @@ impl Key {
         let signs = matches!(common.public_key_use, None | Some(PublicKeyUse::Signature));
         let named = common.key_algorithm.map(|name| name.to_string());
         let fits = named.is_none_or(|name| name.parse() == Ok(algorithm));
-        let key = DecodingKey::from_jwk(jwk).ok()?;
-        debug_assert_ne!(key.family(), AlgorithmFamily::Hmac, "a shared secret");
+        let public = DecodingKey::from_jwk(jwk).ok()?;
+        debug_assert_ne!(public.family(), AlgorithmFamily::Hmac, "a shared secret");
         (signs && fits).then(|| Self {
             kid: common.key_id.clone(),
             algorithm,
-            key,
+            public,
         })
     }
 }
