@@ -1,6 +1,6 @@
 # Every target is a thin name for a cargo call or a script. ARGS= is handed on.
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-clients test-image image release deploy clients soak lint fmt bench bench-futoin bench-receivers clean-tools
+.PHONY: help run build test test-clients test-image image release deploy clients soak hostile sbom lint fmt bench bench-futoin bench-receivers clean-tools
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | \
@@ -44,6 +44,12 @@ clients: ## Generate the clients' code from proto/
 
 soak: ## 100 kills, SOAK_MINUTES (30) of load and of upkeep, 100 000 adversarial events per engine
 	@scripts/soak.sh
+
+hostile: ## Attack services, a bystander beside: the table of SECURITY.md (minutes)
+	@scripts/hostile.sh
+
+sbom: ## What a release is made of, as CycloneDX
+	@scripts/sbom.sh
 
 lint: ## Format, clippy, rustdoc, dependencies, contract
 	@scripts/tools.sh

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # fuzz.sh [RUNS]: throws so many inputs, grown from fuzz/corpus, at what reads
-# messages of others. The coverage guides it; the seed is fixed, and what it
+# messages of others, and configurations. The coverage guides it; the seed is fixed, and what it
 # finds new is not kept (fuzz/README.md tells how to search for longer).
 #
 # The stable compiler does: no sanitizer is asked for, and our code has no
@@ -11,7 +11,9 @@ runs=${1:-20000}
 found=$(mktemp -d)
 trap 'rm -rf "$found"' EXIT
 
+# fuzz TARGET LONGEST [RUNS]
 fuzz() {
+    local runs=${3:-$runs}
     cargo fuzz run --dev --sanitizer none "$1" "$found" "fuzz/corpus/$1" -- \
         -seed=1 -runs="$runs" -max_len="$2" -timeout=10 -print_final_stats=1 2>"$found.log" ||
         { cat "$found.log"; return 1; }
@@ -21,3 +23,7 @@ fuzz() {
 
 step "fuzz message, $runs inputs" fuzz message 4096
 step "fuzz rest_form, $runs inputs" fuzz rest_form 512
+step "fuzz request, $runs inputs" fuzz request 1024
+step "fuzz event_data, $runs inputs" fuzz event_data 1024
+# Each reads a whole configuration.
+step "fuzz config, $((runs / 10)) inputs" fuzz config 1024 $((runs / 10))

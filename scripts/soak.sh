@@ -3,7 +3,7 @@
 # SOAK_MINUTES (30) of load with the memory of the server sampled, then
 # `eventstream soak` with EVENTSTREAM_EVENTS (100000) on a throwaway server of
 # each engine, 30 deaths of a service under the receivers of all five clients,
-# replicas replaced under them, as many minutes of archiver and discarder in
+# replicas replaced under them, hostile peers, as many minutes of archiver and discarder in
 # trouble, as many kills of the archiver, and every test that waits for a
 # time-out. A seed repeats a run:
 # EVENTSTREAM_SEED.
@@ -36,6 +36,7 @@ step "an earlier version of the program" scripts/earlier.sh
 EVENTSTREAM_EARLIER=$(scripts/earlier.sh)
 export EVENTSTREAM_EARLIER
 step "replicas replaced under receivers of five languages, one version and two" passed soak::rolling
+step "hostile peers" passed soak::hostile_peers
 step "adversarial writers on each engine" passed soak::writers_on
 EVENTSTREAM_UPKEEP_SECONDS=$((60 * ${SOAK_MINUTES:-30}))
 export EVENTSTREAM_UPKEEP_SECONDS

@@ -74,14 +74,7 @@ pub async fn serve_until(
     // Acknowledgements of the streams that end, and questions about the
     // readiness, are still taken while the streams end.
     let closing = CancellationToken::new();
-    let doors = Doors {
-        gate: Gate::new(
-            stream.clone(),
-            Quotas::new(config.exposure.quota, config.exposure.quota_burst),
-        ),
-        authority: authority(&config, &life)?,
-        closing: closing.clone(),
-    };
+    let doors = doors(&config, &life, &stream, &closing)?;
     let health = start_grpc(&config, &life, &doors).await?;
     let futoin = start_futoin(&config, &life, &doors)?;
     start_http(&config, &life, &stream, &metrics, futoin, &doors)?;
@@ -131,11 +124,23 @@ struct Doors {
     closing: CancellationToken,
 }
 
-fn authority(config: &Config, life: &Lifecycle) -> anyhow::Result<Authority> {
-    match &config.auth {
-        Some(file) => Ok(auth::start(file, &life.fronts).context("auth.file")?),
-        None => Ok(Authority::open()),
-    }
+fn doors(
+    config: &Config,
+    life: &Lifecycle,
+    stream: &EventStream,
+    closing: &CancellationToken,
+) -> anyhow::Result<Doors> {
+    let exposure = &config.exposure;
+    let quotas = Quotas::new(exposure.quota, exposure.quota_burst);
+    let authority = match &config.auth {
+        Some(file) => auth::start(file, &life.fronts).context("auth.file")?,
+        None => Authority::open(),
+    };
+    Ok(Doors {
+        gate: Gate::new(stream.clone(), quotas),
+        authority,
+        closing: closing.clone(),
+    })
 }
 
 /// Nothing is opened here: the service also works while its warehouse does not.

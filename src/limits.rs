@@ -244,6 +244,18 @@ pub const EXPIRY_LOOK_SHORTEST: Duration = Duration::from_secs(1);
 /// The most rules of expiry: each is compared with each consumer.
 pub const MAX_EXPIRY_RULES: usize = 100;
 
+/// Bytes of all gRPC messages that have begun and not ended: eight of the
+/// largest. A message is decoded when it is whole, and held until then.
+pub const MESSAGES_UNDER_WAY_BYTES: usize = 8 * MAX_MESSAGE_BYTES;
+
+/// Bytes of a message that are not counted for that: one frame of HTTP/2, so
+/// that ordinary calls go on when the room is taken.
+pub const FREE_MESSAGE_BYTES: usize = 16 * KIB;
+
+/// How long a gRPC message may be on its way: the largest at half a megabyte a
+/// second.
+pub const MESSAGE_TIMEOUT: Duration = Duration::from_secs(30);
+
 // ----------------------------------------------------------------- quotas
 
 /// Users whose use is kept at a time: more than a file of users may name, and

@@ -63,8 +63,8 @@ pub(super) struct IssuerEntry {
     pub(super) audiences: Vec<String>,
     /// The JWKS file.
     pub(super) keys: PathBuf,
-    /// Names inside each other, from the outermost on.
-    pub(super) claim: Vec<String>,
+    /// Names inside each other with dots between, from the outermost on.
+    pub(super) claim: String,
     pub(super) leeway: Duration,
     /// Users by the text of the claim.
     pub(super) users: BTreeMap<String, User>,
@@ -152,8 +152,7 @@ fn issuer(mut section: Section) -> Result<IssuerEntry, Fault> {
     }
     let keys = PathBuf::from(section.required("keys")?);
     let claim = section.text("claim")?.unwrap_or_else(|| "sub".to_owned());
-    let claim: Vec<String> = claim.split('.').map(str::to_owned).collect();
-    if claim.iter().any(String::is_empty) {
+    if claim.split('.').any(str::is_empty) {
         return Err(section.fault("claim", "must be like sub or kubernetes.io/x.name"));
     }
     let leeway = section.text("leeway")?.unwrap_or_else(|| "30s".to_owned());
@@ -270,9 +269,12 @@ mod tests {
             streams: Some(8),
         };
         assert_eq!(shop.rights.quota, quota);
-        assert_eq!(file.users[&user("with space")].rights.quota.events, Some(7));
+        assert_eq!(
+            file.users[&user("with space")].rights.quota.events,
+            Some(7)
+        );
         let issuer = &file.issuers[0];
-        assert_eq!(issuer.claim, ["a", "b"]);
+        assert_eq!(issuer.claim, "a.b");
         assert_eq!(issuer.users["system:x"], user("shop"));
     }
 

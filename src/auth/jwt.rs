@@ -25,12 +25,12 @@ use crate::{
 /// Who signs tokens, and whom they make of it.
 pub(super) struct Issuer {
     /// Its claim `iss`.
-    pub(super) issuer: String,
+    pub(super) iss: String,
     at: Arc<str>,
     keys: Vec<Key>,
     audiences: Vec<String>,
     leeway: Duration,
-    claim: Vec<String>,
+    claim: String,
     users: BTreeMap<String, User>,
     direct: bool,
 }
@@ -38,7 +38,7 @@ pub(super) struct Issuer {
 struct Key {
     kid: Option<String>,
     algorithm: Algorithm,
-    key: DecodingKey,
+    public: DecodingKey,
 }
 
 /// What a good token says.
@@ -67,7 +67,7 @@ pub(super) fn identify(issuers: &[Issuer], token: &str) -> Result<Identity, Deni
         .map_err(|_| refused("the token's header is none that is understood"))?;
     let claimed: Claimed = dangerous::insecure_decode_claims(token)
         .map_err(|_| refused("the token names no issuer"))?;
-    let issuer = issuers.iter().find(|known| known.issuer == claimed.iss);
+    let issuer = issuers.iter().find(|known| known.iss == claimed.iss);
     issuer
         .ok_or_else(|| refused("the token's issuer is not known"))?
         .identify(token, &header)
@@ -112,7 +112,7 @@ impl Issuer {
             ..
         } = entry;
         Ok(Self {
-            issuer,
+            iss: issuer,
             at: at.into(),
             keys,
             audiences,
@@ -127,11 +127,11 @@ impl Issuer {
         let key = self.key_of(header)?;
         let mut validation = Validation::new(key.algorithm);
         validation.set_audience(&self.audiences);
-        validation.set_issuer(&[&self.issuer]);
+        validation.set_issuer(&[&self.iss]);
         validation.set_required_spec_claims(&["exp", "iss", "aud"]);
         validation.validate_nbf = true;
         validation.leeway = self.leeway.as_secs();
-        let claims = decode::<Value>(token, &key.key, &validation)
+        let claims = decode::<Value>(token, &key.public, &validation)
             .map_err(|error| refused(explain(error.kind())))?
             .claims;
         let expires = claims.get("exp").and_then(Value::as_f64).unwrap_or(0.0);
@@ -170,14 +170,10 @@ impl Issuer {
 
     /// Whom the claim means.
     fn user_of(&self, claims: &Value) -> Result<User, Denied> {
-        let claim = self.claim.join(".");
-        let mut found = claims;
-        for name in &self.claim {
-            found = found
-                .get(name)
-                .ok_or_else(|| refused(format!("the token has no claim {claim}")))?;
-        }
+        let claim = &self.claim;
+        let found = inside(claims, claim);
         let text = found
+            .ok_or_else(|| refused(format!("the token has no claim {claim}")))?
             .as_str()
             .ok_or_else(|| refused(format!("the token's claim {claim} is no text")))?;
         if let Some(user) = self.users.get(text) {
@@ -216,14 +212,24 @@ impl Key {
         let signs = matches!(common.public_key_use, None | Some(PublicKeyUse::Signature));
         let named = common.key_algorithm.map(|name| name.to_string());
         let fits = named.is_none_or(|name| name.parse() == Ok(algorithm));
-        let key = DecodingKey::from_jwk(jwk).ok()?;
-        debug_assert_ne!(key.family(), AlgorithmFamily::Hmac, "a shared secret");
+        let public = DecodingKey::from_jwk(jwk).ok()?;
+        debug_assert_ne!(public.family(), AlgorithmFamily::Hmac, "a shared secret");
         (signs && fits).then(|| Self {
             kid: common.key_id.clone(),
             algorithm,
-            key,
+            public,
         })
     }
+}
+
+/// The claim at a path of names with dots between them; names may have dots too,
+/// as `kubernetes.io` has.
+fn inside<'a>(claims: &'a Value, path: &str) -> Option<&'a Value> {
+    let whole = claims.get(path);
+    whole.or_else(|| {
+        let mut dots = path.match_indices('.');
+        dots.find_map(|(at, _)| inside(claims.get(&path[..at])?, &path[at + 1..]))
+    })
 }
 
 /// What is wrong with a token, without its content.
@@ -237,5 +243,33 @@ fn explain(kind: &ErrorKind) -> String {
         ErrorKind::InvalidClaimFormat(claim) => format!("the token's claim {claim} is malformed"),
         ErrorKind::InvalidSignature => "the token's signature is wrong".to_owned(),
         _ => "the token cannot be verified".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn claims_are_found_by_paths_of_names_that_may_have_dots() {
+        let claims = json!({ "sub": "a", "b.c": { "d": "e", "f.g": "h" }, "i": { "j": "k" } });
+        for (path, found) in [
+            ("sub", Some("a")),
+            ("b.c.d", Some("e")),
+            ("b.c.f.g", Some("h")),
+            ("i.j", Some("k")),
+            ("b", None),
+            ("b.c.f", None),
+            ("sub.x", None),
+            ("..", None),
+        ] {
+            assert_eq!(
+                inside(&claims, path).and_then(Value::as_str),
+                found,
+                "{path}"
+            );
+        }
     }
 }

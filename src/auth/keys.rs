@@ -30,6 +30,7 @@ pub(super) const ALGORITHMS: [(Algorithm, AlgorithmFamily); 3] = [
     (Algorithm::EdDSA, AlgorithmFamily::Ed),
 ];
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the library's type")]
 fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerifier>> {
     if !ALGORITHMS.contains(&(*algorithm, key.family())) {
         return Err(ErrorKind::InvalidAlgorithm.into());

@@ -190,7 +190,7 @@ impl Rules {
             if rules
                 .issuers
                 .iter()
-                .any(|other| other.issuer == issuer.issuer)
+                .any(|other| other.iss == issuer.iss)
             {
                 return Err(Fault::new(format!(
                     "{place}.issuer is that of another one too"

@@ -9,6 +9,8 @@
 
 mod exposure;
 mod fault;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod futoin;
 mod options;
 mod resolve;

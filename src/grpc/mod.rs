@@ -1,11 +1,14 @@
-//! The gRPC front: the contract of `proto/` over an [`EventStream`].
+//! The gRPC front: the contract of `proto/` over the stream behind its `Gate`.
 //!
 //! Requests become vocabulary in `fields`, errors become statuses in `status`,
 //! and nothing else happens here: no state, no SQL, no decisions about events.
 
 mod admin_service;
+mod bodies;
 mod codec;
 mod fields;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod gen_service;
 mod identity;
 mod malformed;
@@ -17,7 +20,7 @@ pub mod wire;
 
 use axum::{
     Router,
-    middleware::{from_fn, from_fn_with_state, map_response},
+    middleware::{from_fn, from_fn_with_state, map_request, map_response},
 };
 use tonic::{Request, Status, service::Routes};
 use tonic_health::{ServingStatus, server::HealthReporter};
@@ -115,10 +118,12 @@ pub async fn routes(
             .add_service(reflection().build_v1alpha()?);
     }
     let mut router = services.routes().prepare().into_axum_router();
-    router = router
-        .layer(from_fn_with_state(authority, identity::identify))
-        .layer(map_response(malformed::name_the_field))
-        .layer(from_fn(meter::measure));
+    let room = bodies::Room::default();
+    let bound = move |request| std::future::ready(room.bound(request));
+    router = router.layer(map_request(bound));
+    router = router.layer(from_fn_with_state(authority, identity::identify));
+    router = router.layer(map_response(malformed::name_the_field));
+    router = router.layer(from_fn(meter::measure));
     if features.web {
         router = router.layer(tonic_web::GrpcWebLayer::new());
         if !features.web_origins.is_empty() {

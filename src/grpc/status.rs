@@ -29,15 +29,11 @@ pub(super) fn with_metadata(error: &Error, mut metadata: HashMap<String, String>
             details.add_bad_request_violation(field, rule);
         }
         Error::Database { effect } => {
-            let effect = if *effect == Effect::None {
-                "none"
-            } else {
-                "unknown"
-            };
-            metadata.insert("effect".into(), effect.into());
+            metadata.insert("effect".into(), effect_text(*effect).into());
             details.set_retry_info(Some(RETRY_LATER));
         }
-        Error::NotSettled { .. } | Error::Overloaded { .. } => {
+        // Whose credentials ended identifies itself anew, perhaps by newer ones.
+        Error::NotSettled { .. } | Error::Overloaded { .. } | Error::CredentialsEnded { .. } => {
             metadata.insert("effect".into(), "none".into());
             details.set_retry_info(Some(RETRY_SOON));
         }
@@ -54,11 +50,6 @@ pub(super) fn with_metadata(error: &Error, mut metadata: HashMap<String, String>
         Error::Draining | Error::Archive => {
             metadata.insert("effect".into(), "none".into());
             details.set_retry_info(Some(RETRY_LATER));
-        }
-        // Who comes back identifies itself anew, perhaps by a newer token.
-        Error::CredentialsEnded { .. } => {
-            metadata.insert("effect".into(), "none".into());
-            details.set_retry_info(Some(RETRY_SOON));
         }
         Error::NotAllowed { right, .. } => {
             metadata.insert("right".into(), (*right).into());
@@ -87,6 +78,13 @@ pub(super) fn with_metadata(error: &Error, mut metadata: HashMap<String, String>
     }
     details.set_error_info(reason, DOMAIN, metadata);
     Status::with_error_details(code, error.to_string(), details)
+}
+
+fn effect_text(effect: Effect) -> &'static str {
+    match effect {
+        Effect::None => "none",
+        Effect::Unknown => "unknown",
+    }
 }
 
 /// As `types.proto` lists them.

@@ -68,6 +68,11 @@ async fn hours_of_load_lose_nothing_and_grow_nothing() {
     assert!(server.terminate().await.success(), "it ends well");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hostile_peers_are_withstood() {
+    crate::hostile::siege().await;
+}
+
 /// `eventstream soak` with everything on; its verdict.
 async fn prove(engine: &str, url: &str, args: &[&str]) {
     let events = number("EVENTSTREAM_EVENTS", 100_000);

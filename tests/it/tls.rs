@@ -14,7 +14,8 @@ use crate::{
     round_trip::{add, next_group, ready, subscribe},
     server::{Builder, Clients, PATIENCE, Server, eventually, program},
 };
-use authority::{Authority, Files, Pair, client_params, server_params, write};
+pub use authority::{Authority, Files, server_params};
+use authority::{Pair, client_params, write};
 
 /// A service whose gRPC listener speaks TLS.
 fn tls_builder(authority: &Authority) -> (Builder, Files) {
@@ -26,7 +27,7 @@ fn tls_builder(authority: &Authority) -> (Builder, Files) {
     (builder, files)
 }
 
-fn with_tls(builder: Builder, front: &str, files: &Files) -> Builder {
+pub fn with_tls(builder: Builder, front: &str, files: &Files) -> Builder {
     builder
         .arg(format!("--{front}-tls-cert={}", files.cert.display()))
         .arg(format!("--{front}-tls-key={}", files.key.display()))
