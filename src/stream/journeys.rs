@@ -135,7 +135,7 @@ impl Journeys {
             });
         }
         let seen = acknowledged.len().min(limits::SPAN_LINKS);
-        self.traces.link_current(&acknowledged[..seen]);
+        traces::link_current(&acknowledged[..seen]);
     }
 
     fn tell_waiting(&self, memory: &mut Memory) {

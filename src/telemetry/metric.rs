@@ -716,6 +716,7 @@ pub(super) fn describe() {
             metrics::counter!(names::TRACE_SPANS, "outcome" => outcome).increment(0);
         }
     }
+    metrics::gauge!(names::FUTOIN_SOCKETS).increment(0.0);
     for class in ["unavailable", "lost", "discarded", "contract"] {
         metrics::counter!(names::DATABASE_ERRORS, "class" => class).increment(0);
         metrics::counter!(names::ARCHIVE_ERRORS, "class" => class).increment(0);

@@ -194,6 +194,14 @@ pub fn fail(code: &'static str) {
     }
 }
 
+/// Links the span of the current call to others.
+pub(crate) fn link_current(others: &[SpanContext]) {
+    let context = Context::current();
+    for other in others {
+        context.span().add_link(other.clone(), Vec::new());
+    }
+}
+
 impl Traces {
     pub(crate) fn over(provider: SdkTracerProvider) -> Self {
         Self {
@@ -211,14 +219,6 @@ impl Traces {
             let known = span.span_context();
             known.is_sampled().then(|| known.clone())
         })
-    }
-
-    /// Links the span of the current call to others.
-    pub(crate) fn link_current(&self, others: &[SpanContext]) {
-        let context = Context::current();
-        for other in others {
-            context.span().add_link(other.clone(), Vec::new());
-        }
     }
 
     /// Makes a span that is over; what it is called by others, if anybody will
