@@ -3,7 +3,7 @@
 # (upkeep), for the test of an upgrade under load, and prints where it is.
 source "$(dirname "${BASH_SOURCE[0]}")/steps.sh"
 
-COMMIT=af4dfa60
+COMMIT=af4dfa6f75e47d9f36d7f57d101c2dec3c245366
 
 home=$PWD/.cache/earlier-$COMMIT
 if [ ! -x "$home/eventstream" ]; then
