@@ -15,6 +15,7 @@ use tonic_health::server::HealthReporter;
 
 use crate::{
     config::{self, Config, DbUrl},
+    console::{Console, Facts},
     futoin::Front,
     grpc::{self, Features},
     http::{self, Scrape, Sources},
@@ -226,9 +227,26 @@ fn start_http(
     if let Some(futoin) = futoin {
         router = router.merge(futoin);
     }
+    if config.console {
+        router = router.merge(start_console(config, life, stream));
+    }
     life.fronts
         .spawn("http", listener.serve(router, closing, killed));
     Ok(())
+}
+
+fn start_console(config: &Config, life: &Lifecycle, stream: &EventStream) -> Router {
+    let facts = Facts {
+        archive: config.archive.is_some(),
+        archives: config.archive.as_ref().is_some_and(|archive| archive.run),
+        discards: config.discard.is_some(),
+        expires: !config.expire.is_empty(),
+    };
+    let console = Console::new(stream.clone(), facts);
+    let router = console.router();
+    let history = console.keep_history(life.fronts.stopping());
+    life.fronts.spawn("console", history);
+    router
 }
 
 /// Beside the fronts: what uses the stream ends before it does.

@@ -1,12 +1,13 @@
 //! A transactional event stream (outbox) served over gRPC and FutoIn.
 //!
 //! The modules depend on each other in one direction only:
-//! `event <- store <- stream <- {grpc, futoin, http, upkeep} <- app <- main`; `tests/it`
+//! `event <- store <- stream <- {grpc, futoin, http, console, upkeep} <- app <- main`; `tests/it`
 //! holds this. See ARCHITECTURE.md for the map.
 
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod console;
 pub mod error;
 pub mod event;
 pub mod futoin;

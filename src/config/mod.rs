@@ -47,6 +47,8 @@ pub struct Config {
     pub grpc: Grpc,
     /// The HTTP front for operators; none if switched off.
     pub http: Option<Address>,
+    /// Whether the console is served there.
+    pub console: bool,
     /// The front for clients of the original; none if switched off.
     pub futoin: Option<Futoin>,
     /// The stream itself.
@@ -195,11 +197,13 @@ pub fn load(
     let archive = archive(&mut reader);
     // Also where another process archives.
     let archiving = archive.is_some();
+    let http = reader.get("http.listen", value::address_or_off);
     let config = Config {
         db: db(&mut reader),
         archive,
         grpc: grpc(&mut reader),
-        http: reader.get("http.listen", value::address_or_off),
+        console: console(&mut reader, http.as_ref()),
+        http,
         futoin: futoin::futoin(&mut reader, &read_file),
         stream: stream(&mut reader),
         discard: discard(&mut reader, archiving),
@@ -286,6 +290,13 @@ fn grpc(reader: &mut Reader) -> Grpc {
         web: reader.get("grpc.web", value::boolean),
         web_origins: reader.get("grpc.web_origins", Origins::parse),
     }
+}
+
+/// Without credentials whoever reaches the console moves consumers, so it is
+/// not opened to a network by the way, with `/metrics`.
+fn console(reader: &mut Reader, http: Option<&Address>) -> bool {
+    let asked = reader.get("http.console", value::on_off_or_auto);
+    http.is_some_and(|address| asked.unwrap_or_else(|| address.is_local()))
 }
 
 fn stream(reader: &mut Reader) -> Stream {

@@ -273,7 +273,14 @@ const TABLE: &[Opt] = &[
         "http",
         "127.0.0.1:8080",
         "ADDRESS|off",
-        "Where /livez, /readyz and /metrics are served",
+        "Where /livez, /readyz, /metrics and /console are served",
+    ),
+    opt(
+        "http.console",
+        "http-console",
+        "auto",
+        "auto|on|off",
+        "The console for operators at /console; auto: where only this machine reaches it",
     ),
     opt(
         "insecure",

@@ -14,6 +14,7 @@ mod delivery;
 mod frontier;
 mod history;
 mod hub;
+mod observer;
 mod poll;
 mod positions;
 mod push;
@@ -50,9 +51,10 @@ use self::{
     tailer::TailerTiming, tailer_handle::TailerHandle, writer::Writer,
 };
 pub use self::{
-    consumers::{ConsumerState, Status},
+    consumers::{ConsumerState, Glance, Status},
     delivery::{Delivery, Group, PushLimits, Started},
     hub::{Follow, Hub, Tip},
+    observer::{Lag, Lags, Observer, Seen},
     poll::{Poll, Polled},
     push::{Conflict, Subscribe},
     segment::{Encoded, Room, Segment, Selection, Slice},
@@ -117,6 +119,8 @@ struct Engine {
     settings: Settings,
     subscriptions: Arc<Semaphore>,
     shown: Shown,
+    /// As the last look at all consumers found them, whoever asked for it.
+    lags: watch::Sender<Option<Lags>>,
     open_streams: watch::Sender<usize>,
     draining: CancellationToken,
 }
@@ -192,6 +196,7 @@ impl EventStream {
             rewound: AtomicI64::new(0),
             settings,
             shown: Shown::default(),
+            lags: watch::Sender::new(None),
             subscriptions: Arc::new(Semaphore::new(settings.max_subscriptions)),
             open_streams: watch::Sender::new(0),
             draining,

@@ -13,6 +13,7 @@ mod architecture;
 mod archive;
 mod calls;
 mod cli;
+mod console;
 mod crash;
 mod faults;
 mod fronts;

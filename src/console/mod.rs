@@ -1,0 +1,145 @@
+//! The console: a page for operators on the HTTP listener, and what it asks.
+//!
+//! The page is part of the program and fetches nothing from elsewhere. Behind
+//! it is a small API of JSON over [`EventStream`], the same calls that the gRPC
+//! front makes: `access` decides who may call, `api` answers, `tail` streams,
+//! `history` keeps the last hour and `sampler` fills it. While nobody looks,
+//! nothing of this asks the database anything.
+
+mod access;
+mod answer;
+mod api;
+mod history;
+mod page;
+mod sampler;
+mod tail;
+mod views;
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use axum::{Router, middleware};
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use self::history::History;
+use crate::{
+    error::Error,
+    limits,
+    stream::{EventStream, Glance},
+};
+
+/// What the page tells of the configuration.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts {
+    /// Whether there is a warehouse.
+    pub archive: bool,
+    /// Whether this process copies events there.
+    pub archives: bool,
+    /// Whether this process deletes what everybody has.
+    pub discards: bool,
+    /// Whether this process unregisters silent consumers.
+    pub expires: bool,
+}
+
+/// The console of one process. Cloning shares it.
+#[derive(Clone)]
+pub struct Console(Arc<Shared>);
+
+/// What its requests and its task share.
+struct Shared {
+    stream: EventStream,
+    facts: Facts,
+    history: Mutex<History>,
+    attention: Attention,
+    /// The last look at the database, for pages that ask at the same time.
+    glance: tokio::sync::Mutex<Option<(Instant, Arc<Glance>)>>,
+    tails: Arc<Semaphore>,
+}
+
+impl Console {
+    /// A console over `stream` that nobody has looked at yet.
+    #[must_use]
+    pub fn new(stream: EventStream, facts: Facts) -> Self {
+        Self(Arc::new(Shared {
+            stream,
+            facts,
+            history: Mutex::default(),
+            attention: Attention::default(),
+            glance: tokio::sync::Mutex::default(),
+            tails: Arc::new(Semaphore::new(limits::CONSOLE_TAILS)),
+        }))
+    }
+
+    /// Its paths, to be served by `listen`.
+    pub fn router(&self) -> Router {
+        page::routes()
+            .merge(api::routes(Arc::clone(&self.0)))
+            .layer(middleware::from_fn(access::guard))
+    }
+
+    /// Keeps the last hour, until `stopping`.
+    ///
+    /// # Errors
+    /// None; the type is that of a task.
+    pub async fn keep_history(self, stopping: CancellationToken) -> anyhow::Result<()> {
+        sampler::run(&self.0, &stopping).await;
+        Ok(())
+    }
+}
+
+impl Shared {
+    /// The stream and its consumers as they are now, or were a moment ago.
+    async fn glance(&self) -> Result<Arc<Glance>, Error> {
+        // Held over the look: who comes meanwhile shares it.
+        let mut last = self.glance.lock().await;
+        if let Some((at, glance)) = last.as_ref()
+            && at.elapsed() < limits::CONSOLE_GLANCE
+        {
+            return Ok(Arc::clone(glance));
+        }
+        let glance = Arc::new(self.stream.glance().await?);
+        *last = Some((Instant::now(), Arc::clone(&glance)));
+        Ok(glance)
+    }
+
+    /// What was read before is no longer how it is.
+    async fn changed(&self) {
+        *self.glance.lock().await = None;
+    }
+
+    fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether somebody looks at the console.
+#[derive(Default)]
+struct Attention {
+    last: Mutex<Option<Instant>>,
+    drawn: Notify,
+}
+
+impl Attention {
+    /// Somebody looks now.
+    fn draw(&self) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        self.drawn.notify_one();
+    }
+
+    fn is_there(&self) -> bool {
+        let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.is_some_and(|last| last.elapsed() < limits::CONSOLE_ATTENTION)
+    }
+
+    /// Waits for somebody, at most for so long.
+    async fn wait(&self, longest: Duration) {
+        // Elapsed is as good an end as any.
+        let _ = tokio::time::timeout(longest, self.drawn.notified()).await;
+    }
+}
