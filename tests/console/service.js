@@ -127,6 +127,8 @@ export class Service {
 // A page that fails the test when its own code fails.
 export async function openPage(browser, service, options = {}) {
   const context = await browser.newContext({ timezoneId: 'UTC', locale: 'en', viewport: { width: 1400, height: 1000 }, ...options });
+  // Nothing takes this long unless it hangs.
+  context.setDefaultTimeout(60_000);
   const page = await context.newPage();
   page.faults = [];
   page.on('pageerror', (error) => page.faults.push(String(error)));
@@ -134,6 +136,7 @@ export async function openPage(browser, service, options = {}) {
     // The browser itself says which requests failed; the tests make some fail.
     if (message.type() === 'error' && !message.text().startsWith('Failed to load resource')) page.faults.push(message.text());
   });
+  if (process.env.CONSOLE_PAGE) await page.route(/\/console\/[a-z]*\.?[a-z]*$/, async (route) => { const response = await route.fetch(); const name = new URL(route.request().url()).pathname.replace('/console/', '') || 'index.html'; await route.fulfill({ response, body: (await import('node:fs')).readFileSync(join(process.env.CONSOLE_PAGE, name)) }); });
   await page.goto(service.page);
   await page.getByText('Live', { exact: true }).waitFor();
   return page;

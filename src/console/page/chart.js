@@ -10,9 +10,9 @@ const MINUTE = 60_000;
 
 export class Chart {
   // `stacked`: areas on each other; else lines. `format` writes a value.
-  constructor(home, { label, height = 200, stacked = false, format }) {
-    Object.assign(this, { label, height, stacked, format, times: [], series: [] });
-    this.plot = svg('svg', { role: 'img', class: 'plot', height });
+  constructor(home, { label, stacked = false, format }) {
+    Object.assign(this, { label, stacked, format, times: [], series: [] });
+    this.plot = svg('svg', { role: 'img', class: 'plot' });
     this.legend = h('ul', { class: 'legend' });
     this.tip = h('div', { class: 'tip', hidden: true, 'aria-hidden': 'true' });
     this.table = h('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': `${label}, table` });
@@ -31,16 +31,15 @@ export class Chart {
   }
 
   #draw() {
-    const width = Math.floor(this.frame.clientWidth);
+    const { clientWidth: width, clientHeight: height } = this.frame;
     if (width < 60 || this.times.length === 0) return;
-    this.width = width;
+    Object.assign(this, { width, height });
     const sums = this.times.map((_, at) =>
       this.stacked
         ? this.series.reduce((sum, { values }) => sum + (values[at] ?? 0), 0)
         : Math.max(0, ...this.series.map(({ values }) => values[at] ?? 0)));
     this.most = nice(Math.max(...sums));
-    this.plot.setAttribute('viewBox', `0 0 ${width} ${this.height}`);
-    this.plot.setAttribute('width', width);
+    this.plot.setAttribute('viewBox', `0 0 ${width} ${height}`);
     this.plot.replaceChildren(...this.#ground(), ...(this.stacked ? this.#areas() : this.#lines()));
     this.plot.setAttribute('aria-label', this.#summary());
     const key = ({ name, colour }) => h('li', { 'data-colour': colour }, h('bdi', {}, name));
@@ -64,8 +63,9 @@ export class Chart {
       const x = this.#x(from - 0.5);
       drawn.push(svg('rect', { class: 'unknown', x, y: TOP, width: this.#x(to + 0.5) - x, height: bottom - TOP }));
     }
-    for (let step = 0; step <= 4; step += 1) {
-      const value = (this.most * step) / 4;
+    const steps = this.height < 160 ? 2 : 4;
+    for (let step = 0; step <= steps; step += 1) {
+      const value = (this.most * step) / steps;
       const y = this.#y(value);
       drawn.push(svg('line', { class: step ? 'grid' : 'axis', x1: LEFT, x2: this.width - RIGHT, y1: y, y2: y }));
       drawn.push(svg('text', { x: LEFT - 6, y: y + 4, 'text-anchor': 'end' }, this.format(value)));
@@ -92,12 +92,16 @@ export class Chart {
     return this.series.map(({ colour, values }) => {
       let path = '';
       for (const [from, to] of runs(this.times, (at) => values[at] !== null)) {
-        const upper = [];
-        const lower = [];
+        const [upper, lower] = [[], []];
         for (let at = from; at <= to; at += 1) {
-          lower.unshift(...this.#ledge(at, below[at]).reverse());
+          const before = below[at];
           below[at] += values[at];
-          upper.push(...this.#ledge(at, below[at]));
+          // A run is as wide as its slots.
+          const places = [at === from ? at - 0.5 : at, at === to ? at + 0.5 : at];
+          for (const place of new Set(places)) {
+            lower.unshift(this.#spot(place, before));
+            upper.push(this.#spot(place, below[at]));
+          }
         }
         path += `M${[...upper, ...lower].join('L')}Z`;
       }
@@ -105,10 +109,8 @@ export class Chart {
     });
   }
 
-  // A slot is as wide as its ten seconds.
-  #ledge(at, value) {
-    const y = this.#y(value).toFixed(1);
-    return [`${this.#x(at - 0.5).toFixed(1)} ${y}`, `${this.#x(at + 0.5).toFixed(1)} ${y}`];
+  #spot(at, value) {
+    return `${this.#x(at).toFixed(1)} ${this.#y(value).toFixed(1)}`;
   }
 
   #lines() {
@@ -118,7 +120,7 @@ export class Chart {
       let last = -Infinity;
       values.forEach((value, at) => {
         if (value === null || value === undefined) return;
-        const point = `${this.#x(at).toFixed(1)} ${this.#y(value).toFixed(1)}`;
+        const point = this.#spot(at, value);
         path += at - last > 7 ? `M${point}h0.01` : `L${point}`;
         last = at;
       });

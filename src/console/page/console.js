@@ -12,9 +12,9 @@ const HISTORY_PERIOD = 10_000;
 const HIDDEN_PERIOD = 30_000;
 
 const history = new History();
-const events = new Chart($('chart-events'), { label: 'Events per second by type', height: 220, stacked: true, format: rate });
-const waiting = new Chart($('chart-waiting'), { label: 'IDs waiting behind the frontier', height: 110, format: compact });
-const lag = new Chart($('chart-lag'), { label: 'Lag of consumers', height: 200, format: compact });
+const events = new Chart($('chart-events'), { label: 'Events per second by type', stacked: true, format: rate });
+const waiting = new Chart($('chart-waiting'), { label: 'IDs waiting behind the frontier', format: compact });
+const lag = new Chart($('chart-lag'), { label: 'Lag of consumers', format: compact });
 let replica = '';
 
 // ------------------------------------------------------------------ figures

@@ -61,10 +61,13 @@ function makeRow(consumer) {
 function fillRow(row, consumer, state) {
   row.state = state;
   row.actions.hidden = !state.administers;
-  if (JSON.stringify([consumer, 0]) === row.before && consumer.last_time === null) return;
-  row.before = JSON.stringify([consumer, 0]);
   row.consumer = consumer;
   row.element.className = consumer.problem ? 'blocked' : '';
+  const life = consumer.last_time;
+  say(row.life, life === null ? 'never' : `${age(Math.max(0, state.now - life))} ago`);
+  const now = JSON.stringify(consumer);
+  if (now === row.shown) return;
+  row.shown = now;
   const badges = [];
   if (consumer.problem) badges.push(h('span', { class: 'badge bad' }, 'stopped'));
   if (consumer.holds_oldest) badges.push(h('span', { class: 'badge warn' }, 'holds the oldest'));
@@ -73,14 +76,11 @@ function fillRow(row, consumer, state) {
   say(row.oldest, consumer.lag_age === null ? '–' : age(consumer.lag_age));
   say(row.position, count(consumer.position));
   const place = consumer.connected ? consumer.label || 'connected' : 'not connected';
-  row.link.replaceChildren(
-    consumer.problem
-      ? h('span', { class: 'problem' }, foreign(consumer.problem))
-      : h('span', { class: consumer.connected ? 'on' : 'off' }, foreign(place)),
-    consumer.connected && consumer.replica ? h('span', { class: 'muted small' }, foreign(`at ${consumer.replica}`)) : null ?? '',
-  );
-  const life = consumer.last_time;
-  say(row.life, life === null ? 'never' : `${age(Math.max(0, state.now - life))} ago`);
+  const link = consumer.problem
+    ? h('span', { class: 'problem' }, foreign(consumer.problem))
+    : h('span', { class: consumer.connected ? 'on' : 'off' }, foreign(place));
+  const at = consumer.connected && consumer.replica ? h('span', { class: 'muted small' }, foreign(`at ${consumer.replica}`)) : null;
+  row.link.replaceChildren(h('div', {}, link, at));
   row.life.title = life === null ? '' : moment(life);
 }
 
@@ -113,6 +113,7 @@ function open(dialog, consumer, act) {
   return signal;
 }
 
+const ids = (steps) => `${count(steps)} ${steps === 1n ? 'ID: its event is' : 'IDs: their events are'}`;
 const sentence = (text) => `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
 
 function unregister(consumer) {
@@ -173,8 +174,8 @@ function foretell(way, wanted, position, frontier) {
   const to = way === 'now' ? BigInt(frontier) : BigInt(wanted);
   const steps = to - BigInt(position);
   if (steps === 0n) return { effect: 'It stands there already.', sure: '' };
-  if (steps < 0n) return { effect: `Goes back by ${count(-steps)} IDs: their events are delivered again.`, sure: 'I know that events are delivered again' };
-  return { effect: `Passes over ${count(steps)} IDs: their events are not delivered to it.`, sure: 'I know that events are not delivered' };
+  if (steps < 0n) return { effect: `Goes back by ${ids(-steps)} delivered again.`, sure: 'I know that events are delivered again' };
+  return { effect: `Passes over ${ids(steps)} not delivered to it.`, sure: 'I know that events are not delivered' };
 }
 
 function target(way, id, time) {
