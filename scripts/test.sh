@@ -22,6 +22,7 @@ step "lint" scripts/lint.sh
 suite "cargo test" cargo test --no-fail-fast
 suite "fuzz" scripts/fuzz.sh
 step "judge of the clients" cargo build --quiet -p eventstream-conformance
+suite "the console in Chromium" scripts/with-services.sh tests/console/test.sh
 suite "the five clients" scripts/with-services.sh scripts/clients.sh
 
 say "summary"

@@ -62,7 +62,9 @@ fn caller(_headers: &HeaderMap, _extensions: &Extensions) -> Caller {
 
 /// What the browser was told to connect to; HTTP/2 has it in the URI.
 fn host(uri: &Uri, headers: &HeaderMap) -> Result<Authority, Failure> {
-    let named = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let named = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
     let told = uri.authority().map(Authority::as_str).or(named);
     told.and_then(|host| host.parse().ok()).ok_or_else(|| {
         let message = "the request must have one Host";

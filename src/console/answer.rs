@@ -31,7 +31,11 @@ struct Body<'a> {
 }
 
 impl Failure {
-    pub(super) fn new(status: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
+    pub(super) fn new(
+        status: StatusCode,
+        reason: &'static str,
+        message: impl Into<String>,
+    ) -> Self {
         Self {
             status,
             reason,

@@ -91,7 +91,11 @@ async fn history(
     let Query(Since { since }) = query?;
     shared.attention.draw();
     let since = Moment::from_unix_millis(since);
-    let slots = shared.history().since(since).map(views::SlotView::of).collect();
+    let slots = shared
+        .history()
+        .since(since)
+        .map(views::SlotView::of)
+        .collect();
     Ok(Json(views::HistoryView {
         now: Moment::now().unix_millis(),
         step: views::millis(limits::HISTORY_SLOT),
@@ -135,7 +139,11 @@ fn want(types: &str) -> Result<Want, Failure> {
         return Err(Error::invalid("types", rule).into());
     }
     let parse = |kind: &&str| EventType::parse(kind).map_err(field("types"));
-    types.iter().map(parse).collect::<Result<_, _>>().map(Want::Only)
+    types
+        .iter()
+        .map(parse)
+        .collect::<Result<_, _>>()
+        .map(Want::Only)
 }
 
 #[derive(Deserialize)]
@@ -226,8 +234,12 @@ async fn unregister(
     let (user, component) = which.parse()?;
     shared.stream.unregister(user, component).await?;
     shared.changed().await;
-    tracing::info!(by = caller.user.as_str(), user = which.user, component = which.component,
-        "consumer unregistered at the console");
+    tracing::info!(
+        by = caller.user.as_str(),
+        user = which.user,
+        component = which.component,
+        "consumer unregistered at the console"
+    );
     Ok(Json(Unregistered {}))
 }
 
@@ -236,5 +248,9 @@ fn may_administer(caller: &Caller) -> Result<(), Failure> {
         return Ok(());
     }
     let message = "this needs the right to administer";
-    Err(Failure::new(StatusCode::FORBIDDEN, "PERMISSION_DENIED", message))
+    Err(Failure::new(
+        StatusCode::FORBIDDEN,
+        "PERMISSION_DENIED",
+        message,
+    ))
 }

@@ -143,3 +143,25 @@ impl Attention {
         let _ = tokio::time::timeout(longest, self.drawn.notified()).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn attention_lasts_for_a_while_and_wakes_who_waits_for_it() {
+        let attention = Attention::default();
+        assert!(!attention.is_there());
+        attention.draw();
+        let begun = Instant::now();
+        attention.wait(limits::HISTORY_LOOK).await;
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        tokio::time::advance(limits::CONSOLE_ATTENTION - Duration::from_millis(1)).await;
+        assert!(attention.is_there());
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert!(!attention.is_there());
+        let begun = Instant::now();
+        attention.wait(limits::HISTORY_LOOK).await;
+        assert_eq!(begun.elapsed(), limits::HISTORY_LOOK);
+    }
+}

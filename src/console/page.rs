@@ -75,7 +75,11 @@ pub(super) fn routes() -> Router {
 }
 
 fn answer(kind: &'static str, text: &'static str) -> Response {
-    ([(header::CONTENT_TYPE, HeaderValue::from_static(kind))], text).into_response()
+    (
+        [(header::CONTENT_TYPE, HeaderValue::from_static(kind))],
+        text,
+    )
+        .into_response()
 }
 
 /// Adds what every answer says.
@@ -96,10 +100,18 @@ mod tests {
         for (path, _, text) in FILES {
             let foreign = text
                 .match_indices("://")
-                .filter(|(at, _)| !text[..*at].ends_with("http") || !text[*at..].starts_with("://www.w3.org/"))
+                .filter(|(at, _)| {
+                    !text[..*at].ends_with("http") || !text[*at..].starts_with("://www.w3.org/")
+                })
                 .count();
             assert_eq!(foreign, 0, "{path}");
-            for unsafe_call in ["innerHTML", "outerHTML", "insertAdjacentHTML", "eval(", "document.write"] {
+            for unsafe_call in [
+                "innerHTML",
+                "outerHTML",
+                "insertAdjacentHTML",
+                "eval(",
+                "document.write",
+            ] {
                 assert!(!text.contains(unsafe_call), "{path}: {unsafe_call}");
             }
         }

@@ -15,10 +15,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{
-    answer::Failure,
-    views,
-};
+use super::{answer::Failure, views};
 use crate::{
     error::Error,
     event::{Component, Event, EventId, Label, StartAt, User, Want},
@@ -225,4 +222,3 @@ fn event(name: &str, data: &impl Serialize) -> sse::Event {
     let data = serde_json::to_string(data).unwrap_or_default();
     sse::Event::default().event(name).data(data)
 }
-

@@ -181,9 +181,13 @@ fn consumers(glance: &Glance, search: &str) -> Consumers {
         let label = state.consumer.session.as_ref();
         let names = [
             state.consumer.key.ident(),
-            label.map(|label| label.as_str().to_owned()).unwrap_or_default(),
+            label
+                .map(|label| label.as_str().to_owned())
+                .unwrap_or_default(),
         ];
-        names.iter().any(|name| name.to_lowercase().contains(&search))
+        names
+            .iter()
+            .any(|name| name.to_lowercase().contains(&search))
     };
     let mut found: Vec<_> = all.iter().filter(matches).collect();
     found.sort_by_key(|state| (state.problem.is_none(), Reverse(state.lag_ids)));
@@ -220,7 +224,9 @@ impl Consumer {
             last_time: consumer.last_time.map(Moment::unix_millis),
             reg_time: consumer.reg_time.map(Moment::unix_millis),
             connected: is_connected(state),
-            label: label.map(|label| label.as_str().to_owned()).unwrap_or_default(),
+            label: label
+                .map(|label| label.as_str().to_owned())
+                .unwrap_or_default(),
             replica: consumer.place.clone().unwrap_or_default(),
             problem: state.problem.clone(),
             holds_oldest: slowest == Some(&consumer.key),

@@ -6,7 +6,7 @@ import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { after, before, test } from 'node:test';
 
-import { launch, openPage, Service } from './service.js';
+import { given, holdOpen, launch, openPage, Service } from './service.js';
 
 const axe = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 
@@ -337,6 +337,23 @@ test('more events than anybody reads are counted, not shown', async () => {
   const shown = await events(page).locator('.id').allTextContents();
   assert.ok(shown.length <= 300, `${shown.length}`);
   assert.deepEqual(shown.map(Number).toSorted((a, b) => b - a), shown.map(Number));
+  await fine(page);
+});
+
+test('who holds the frontier is named, until it lets go', async () => {
+  const url = given('TEST_POSTGRES_DB');
+  const service = await started(['--db', url]);
+  const page = await openPage(browser, service);
+  await page.getByText('Every ID that was given out is settled.').waitFor();
+  const session = await holdOpen(url, 'forgetful');
+  const row = page.locator('#blockers tbody tr', { hasText: 'forgetful' });
+  await row.waitFor();
+  assert.equal(await row.locator('th').textContent(), session.pid);
+  await page.locator('#holds', { hasText: 'It waits for ID' }).waitFor();
+  await page.locator('#tile-waiting.warn').waitFor();
+  assert.deepEqual(await violations(page), []);
+  await session.end();
+  await page.getByText('Every ID that was given out is settled.').waitFor();
   await fine(page);
 });
 

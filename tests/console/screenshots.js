@@ -3,15 +3,14 @@
 //
 // All of it is the running service, except for the part of the charts that lies
 // before its start: nobody waits an hour for a picture, so that is invented here.
-import { execFile, spawn } from 'node:child_process';
-import { once } from 'node:events';
+import { execFile } from 'node:child_process';
 import { mkdir, mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { promisify } from 'node:util';
 
-import { given, launch, openPage, Service } from './service.js';
+import { given, holdOpen, launch, openPage, Service } from './service.js';
 
 const run = promisify(execFile);
 const target = process.argv[2] ?? '.';
@@ -27,14 +26,15 @@ const TYPES = [
 
 const json = (value) => JSON.stringify(value, (_, part) => (typeof part === 'bigint' ? `#${part}#` : part)).replace(/"#(\d+)#"/g, '$1');
 const ends = [];
+const FIRST = 481_201;
 
 // Always the same, and looks like a working day.
-function invented(now, step, first) {
+function invented(now, step) {
   const slots = [];
   let seed = 7;
   const random = () => (seed = (seed * 16807) % 2147483647) / 2147483647;
   const end = Math.floor(now / step) * step;
-  for (let at = end - 3_600_000 + step; at < first; at += step) {
+  for (let at = end - 3_600_000 + step; at <= end; at += step) {
     const minute = (at - end) / 60_000;
     if (minute > -47 && minute < -44) continue;
     const wave = 1 + 0.35 * Math.sin(minute / 7) + 0.15 * Math.sin(minute / 1.7);
@@ -62,56 +62,48 @@ function invented(now, step, first) {
 async function shop() {
   const url = new URL(given('TEST_POSTGRES_DB'));
   const server = String(url);
-  await run('psql', [server, '-qc', 'CREATE DATABASE tea_shop']);
+  await sql(server, 'CREATE DATABASE tea_shop');
   url.pathname = '/tea_shop';
   const directory = await mkdtemp(join(tmpdir(), 'eventstream-console-'));
   const options = ['--db', String(url), '--archive-url', `sqlite:${join(directory, 'history.db')}`, '--discard-enabled'];
   const service = new Service(directory, options);
   ends.unshift(() => service.remove());
   await service.start();
+  await sql(String(url), `ALTER SEQUENCE evt_queue_id_seq RESTART ${FIRST}`);
   return { service, url: String(url) };
 }
 
 async function sql(url, text) {
-  await run('psql', [url, '-qc', text]);
-}
-
-// A session that stays in its transaction.
-async function forgotten(url) {
-  const child = spawn('psql', [url, '-q'], { env: { ...process.env, PGAPPNAME: 'billing-nightly' }, stdio: ['pipe', 'pipe', 'ignore'] });
-  child.stdin.write("BEGIN;\nINSERT INTO evt_queue (type, data, ts) VALUES ('INVOICE_NEW', '{}', CURRENT_TIMESTAMP);\n\\echo held\n");
-  await once(child.stdout, 'data');
-  ends.unshift(async () => {
-    const exit = once(child, 'exit');
-    child.stdin.end('ROLLBACK;\n');
-    await exit;
-  });
+  // Longer than an argument may be.
+  const psql = run('psql', [url, '-q']);
+  psql.child.stdin.end(`${text};\n`);
+  await psql;
 }
 
 // As many events, as rows of an INSERT.
 function events(count) {
   const rows = Array.from({ length: count }, (_, n) => {
     const [type, , data] = TYPES[(n * 7 + (n % 5)) % TYPES.length];
-    return `('${type}', '${json(data(n))}', CURRENT_TIMESTAMP AT TIME ZONE 'UTC')`;
+    const time = `CURRENT_TIMESTAMP AT TIME ZONE 'UTC' - interval '${((count - n) * 0.31).toFixed(2)} s'`;
+    return `('${type}', '${json(data(n))}', ${time})`;
   });
   return rows.join(',');
 }
 
-async function picture(browser, service, name, options) {
+async function picture(browser, service, name, options, clip = {}) {
   const page = await openPage(browser, service, { reducedMotion: 'reduce', ...options });
-  let first = 0;
   await page.route('**/api/history*', async (route) => {
     const response = await route.fetch();
     const answer = await response.json();
-    first ||= answer.slots[0]?.at ?? answer.now;
-    if (route.request().url().endsWith('since=0')) answer.slots.unshift(...invented(answer.now, answer.step, first));
+    // The first slots are those in which everything was put there at once.
+    if (route.request().url().endsWith('since=0')) answer.slots = invented(answer.now, answer.step);
     await route.fulfill({ response, json: answer });
   });
   await page.reload();
   await page.locator('#log li').nth(30).waitFor();
   await page.locator('#chart-lag .legend li').nth(2).waitFor();
   await page.locator('#blockers tbody tr').first().waitFor();
-  await page.screenshot({ path: join(target, `${name}.png`), fullPage: true });
+  await page.screenshot({ path: join(target, `${name}.png`), fullPage: true, ...clip });
   await page.context().close();
 }
 
@@ -123,21 +115,24 @@ try {
     ['local:SHOP', 2400], ['local:MAIL', 2400], ['local:WAREHOUSE', 2400],
     ['web:SEARCH', 1678], ['jobs:BILLING', 2341], ['jobs:REPORTS', 2057],
   ];
-  const rows = consumers.map(([ident, position]) => `('${ident}', ${position}, now() - interval '40 days', now() - interval '3 minutes')`);
+  const rows = consumers.map(([ident, position]) => `('${ident}', ${FIRST - 1 + position}, now() - interval '40 days', now() - interval '3 minutes')`);
   await sql(url, `INSERT INTO evt_consumers (ident, last_evt_id, reg_time, last_time) VALUES ${rows.join(',')}`);
   for (const [component, label] of [['SHOP', 'shop-7c9d4-x2vbn'], ['MAIL', 'mail-5f6b8-qk9zl'], ['WAREHOUSE', 'wms-0']]) {
     const session = service.subscriber(component, label);
     ends.unshift(() => session.end());
   }
-  await forgotten(url);
+  const session = await holdOpen(url, 'billing-nightly');
+  ends.unshift(() => session.end());
   await add(23);
   const browser = await launch();
   ends.unshift(() => browser.close());
   await mkdir(target, { recursive: true });
-  await pause(12_000);
-  await picture(browser, service, 'console-light', { colorScheme: 'light', viewport: { width: 1400, height: 900 } });
-  await picture(browser, service, 'console-dark', { colorScheme: 'dark', viewport: { width: 1400, height: 900 } });
-  await picture(browser, service, 'console-phone', { colorScheme: 'light', viewport: { width: 390, height: 844 } });
+  // So long has it been waiting when the picture is taken.
+  await pause(Number(process.env.SECONDS_HELD ?? 12) * 1000);
+  await picture(browser, service, 'console-light', { colorScheme: 'light', viewport: { width: 1360, height: 900 } });
+  await picture(browser, service, 'console-dark', { colorScheme: 'dark', viewport: { width: 1360, height: 900 } });
+  const phone = { colorScheme: 'dark', viewport: { width: 390, height: 844 } };
+  await picture(browser, service, 'console-phone', phone, { clip: { x: 0, y: 0, width: 390, height: 1760 } });
 } finally {
   for (const end of ends) await end();
 }

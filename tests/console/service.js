@@ -124,6 +124,22 @@ export class Service {
   }
 }
 
+// A session of PostgreSQL that stays in a transaction which has an id.
+export async function holdOpen(url, name) {
+  const child = spawn('psql', [url, '-qtA'], { env: { ...process.env, PGAPPNAME: name }, stdio: ['pipe', 'pipe', 'inherit'] });
+  const insert = "INSERT INTO evt_queue (type, data, ts) VALUES ('HELD', '{}', CURRENT_TIMESTAMP)";
+  child.stdin.write(`BEGIN;\n${insert};\nSELECT pg_backend_pid();\n`);
+  const [said] = await once(child.stdout, 'data');
+  return {
+    pid: String(said).trim(),
+    async end() {
+      const exit = once(child, 'exit');
+      child.stdin.end('ROLLBACK;\n');
+      await exit;
+    },
+  };
+}
+
 // A page that fails the test when its own code fails.
 export async function openPage(browser, service, options = {}) {
   const context = await browser.newContext({ timezoneId: 'UTC', locale: 'en', viewport: { width: 1400, height: 1000 }, ...options });

@@ -107,7 +107,10 @@ impl<'a> Browser<'a> {
         let path = format!("/console/api/tail{query}");
         let response = self.send(Method::GET, &path, String::new()).await;
         assert_eq!(response.status(), StatusCode::OK);
-        assert_eq!(response.headers()[header::CONTENT_TYPE], "text/event-stream");
+        assert_eq!(
+            response.headers()[header::CONTENT_TYPE],
+            "text/event-stream"
+        );
         Tail {
             body: response.into_body(),
             rest: String::new(),
@@ -135,9 +138,12 @@ impl Tail {
                 self.rest = rest.to_owned();
                 return Some(said);
             }
-            let frame = timeout(PATIENCE, self.body.frame()).await.expect("in time")?;
+            let frame = timeout(PATIENCE, self.body.frame())
+                .await
+                .expect("in time")?;
             let data = frame.expect("no error").into_data().expect("data");
-            self.rest.push_str(std::str::from_utf8(&data).expect("text"));
+            self.rest
+                .push_str(std::str::from_utf8(&data).expect("text"));
         }
     }
 
@@ -177,19 +183,32 @@ async fn page_is_served_with_a_strict_policy() {
         assert_eq!(answer.status, StatusCode::OK, "{path}");
         let policy = answer.headers[header::CONTENT_SECURITY_POLICY].to_str();
         let policy = policy.expect("text");
-        assert!(policy.starts_with("default-src 'none'; script-src 'self'; "), "{path}: {policy}");
+        assert!(
+            policy.starts_with("default-src 'none'; script-src 'self'; "),
+            "{path}: {policy}"
+        );
         assert!(!policy.contains("unsafe"), "{path}: {policy}");
-        assert_eq!(answer.headers[header::X_CONTENT_TYPE_OPTIONS], "nosniff", "{path}");
+        assert_eq!(
+            answer.headers[header::X_CONTENT_TYPE_OPTIONS],
+            "nosniff",
+            "{path}"
+        );
         assert_eq!(answer.headers[header::CACHE_CONTROL], "no-store", "{path}");
     }
-    assert_eq!(browser.get("/console/nothing").await.status, StatusCode::NOT_FOUND);
+    assert_eq!(
+        browser.get("/console/nothing").await.status,
+        StatusCode::NOT_FOUND
+    );
 }
 
 #[tokio::test]
 async fn console_can_be_switched_off_and_is_not_opened_to_a_network_by_the_way() {
     for (args, status) in [
         (vec!["--http-console", "off"], StatusCode::NOT_FOUND),
-        (vec!["--http", "0.0.0.0:0", "--insecure"], StatusCode::NOT_FOUND),
+        (
+            vec!["--http", "0.0.0.0:0", "--insecure"],
+            StatusCode::NOT_FOUND,
+        ),
         (
             vec!["--http", "0.0.0.0:0", "--insecure", "--http-console", "on"],
             StatusCode::OK,
@@ -231,12 +250,16 @@ async fn only_its_own_page_under_a_safe_name_may_call() {
         assert_eq!(moved.status.as_u16(), expected, "{name}: {value}");
     }
     // Not even the page: it would be somebody else's.
-    let page = Browser::saying(&server, "host", &evil).get("/console/").await;
+    let page = Browser::saying(&server, "host", &evil)
+        .get("/console/")
+        .await;
     assert_eq!(page.status, StatusCode::FORBIDDEN);
     // What a form of another page can send without asking is no JSON.
     let form = Browser::saying(&server, "content-type", "text/plain");
     let seek = r#"{"consumer":{"user":"local","component":"NONE"},"to":{"now":true}}"#;
-    let answer = form.answer(Method::POST, "/console/api/seek", seek.to_owned()).await;
+    let answer = form
+        .answer(Method::POST, "/console/api/seek", seek.to_owned())
+        .await;
     assert_eq!(answer.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
 }
 
@@ -257,13 +280,25 @@ async fn state_tells_the_stream_and_its_consumers(server: &Server) {
     assert_eq!(state["administers"], true);
     assert_eq!(state["held"], Value::Null);
     let consumers = &state["consumers"];
-    assert_eq!((&consumers["total"], &consumers["found"]), (&json!(2), &json!(2)));
+    assert_eq!(
+        (&consumers["total"], &consumers["found"]),
+        (&json!(2), &json!(2))
+    );
     let [slow, fast] = &consumers["shown"].as_array().expect("two")[..] else {
         panic!("{consumers}");
     };
-    assert_eq!((&slow["component"], &slow["lag"]), (&json!("SLOW"), &json!("5")));
-    assert_eq!((&slow["holds_oldest"], &fast["holds_oldest"]), (&json!(true), &json!(false)));
-    assert!(slow["lag_age"].is_u64() && fast["lag_age"].is_null(), "{consumers}");
+    assert_eq!(
+        (&slow["component"], &slow["lag"]),
+        (&json!("SLOW"), &json!("5"))
+    );
+    assert_eq!(
+        (&slow["holds_oldest"], &fast["holds_oldest"]),
+        (&json!(true), &json!(false))
+    );
+    assert!(
+        slow["lag_age"].is_u64() && fast["lag_age"].is_null(),
+        "{consumers}"
+    );
     assert_eq!(fast["position"], last.to_string());
     let found = browser.get("/console/api/state?search=aST").await.json();
     assert_eq!(found["consumers"]["found"], 1);
@@ -272,7 +307,9 @@ async fn state_tells_the_stream_and_its_consumers(server: &Server) {
     let back = ids[1];
     let to = json!({"after": back.to_string()});
     let which = json!({"user": "local", "component": "FAST"});
-    let moved = browser.post("/console/api/seek", &json!({"consumer": which, "to": to})).await;
+    let moved = browser
+        .post("/console/api/seek", &json!({"consumer": which, "to": to}))
+        .await;
     assert_eq!(moved.status, StatusCode::OK, "{}", moved.body);
     assert_eq!(moved.json()["consumer"]["position"], back.to_string());
     assert_eq!(consumer(&mut clients, "FAST").await.position, back);
@@ -284,14 +321,20 @@ async fn state_tells_the_stream_and_its_consumers(server: &Server) {
 
     let mut tail = browser.tail("").await;
     let (events, skipped) = tail.events(5).await;
-    let shown: Vec<_> = events.iter().map(|event| event["id"].as_str().expect("text").to_owned()).collect();
+    let shown: Vec<_> = events
+        .iter()
+        .map(|event| event["id"].as_str().expect("text").to_owned())
+        .collect();
     let expected: Vec<_> = ids.iter().map(i64::to_string).collect();
     assert_eq!((shown, skipped), (expected, 0));
     let exact = r#"{"n": 9007199254740993, "s": "𝄞 שלום", "z": 1.0}"#;
     let id = add(&mut clients, "EXACT", exact).await;
     let (events, _) = tail.events(1).await;
     assert_eq!(events[0]["id"], id.to_string());
-    assert_eq!((&events[0]["type"], &events[0]["data"]), (&json!("EXACT"), &json!(exact)));
+    assert_eq!(
+        (&events[0]["type"], &events[0]["data"]),
+        (&json!("EXACT"), &json!(exact))
+    );
     assert_eq!(events[0]["bytes"], exact.len());
     assert!(events[0]["time"].is_i64(), "{}", events[0]);
 }
@@ -326,12 +369,20 @@ async fn who_holds_the_frontier_is_named() {
     let state = browser.state().await;
     assert_eq!(state["held"]["id"], held.to_string());
     assert_eq!(state["waiting"], (behind - held + 1).to_string());
-    assert_eq!(state["blockers"].as_array().map(Vec::len), Some(1), "{state}");
+    assert_eq!(
+        state["blockers"].as_array().map(Vec::len),
+        Some(1),
+        "{state}"
+    );
     assert_eq!(state["blockers"][0]["prepared"], false);
     postgres::run(&mut session, "ROLLBACK").await;
     eventually(async || {
         let state = browser.state().await;
-        if state["held"].is_null() { Ok(()) } else { Err(state) }
+        if state["held"].is_null() {
+            Ok(())
+        } else {
+            Err(state)
+        }
     })
     .await;
 }
@@ -345,16 +396,38 @@ async fn mistakes_are_named_by_field_and_rule() {
     let shop = json!({"user": "local", "component": "SHOP"});
     for (to, reason, word) in [
         (json!({"after": "5"}), "BEYOND_HEAD", "id 5 is above"),
-        (json!({"after": "-1"}), "INVALID_FIELD", "to.after must be 0 to"),
-        (json!({"after": "x"}), "INVALID_FIELD", "to.after must be 0 to"),
-        (json!({"after": "9999999999999999999"}), "INVALID_FIELD", "to.after must be"),
+        (
+            json!({"after": "-1"}),
+            "INVALID_FIELD",
+            "to.after must be 0 to",
+        ),
+        (
+            json!({"after": "x"}),
+            "INVALID_FIELD",
+            "to.after must be 0 to",
+        ),
+        (
+            json!({"after": "9999999999999999999"}),
+            "INVALID_FIELD",
+            "to.after must be",
+        ),
         (json!({"after": 5}), "INVALID_FIELD", "to.after"),
-        (json!({"time": 253_402_300_800_000_i64}), "INVALID_FIELD", "to.time must be a time"),
-        (json!({"now": false}), "INVALID_FIELD", "to.now must be true"),
+        (
+            json!({"time": 253_402_300_800_000_i64}),
+            "INVALID_FIELD",
+            "to.time must be a time",
+        ),
+        (
+            json!({"now": false}),
+            "INVALID_FIELD",
+            "to.now must be true",
+        ),
         (json!({"then": 1}), "INVALID_FIELD", "to: unknown variant"),
         (json!({}), "INVALID_FIELD", "to: "),
     ] {
-        let answer = browser.post("/console/api/seek", &json!({"consumer": shop, "to": to})).await;
+        let answer = browser
+            .post("/console/api/seek", &json!({"consumer": shop, "to": to}))
+            .await;
         assert_eq!(answer.reason().1, reason, "{to}: {}", answer.body);
         assert!(answer.body.contains(word), "{to}: {}", answer.body);
     }
@@ -391,7 +464,10 @@ async fn tail_is_filtered_cut_paced_and_goes_past_what_cannot_be_shown() {
     let long = format!("\"{}\"", "é".repeat(limits::CONSOLE_TAIL_DATA));
     add(&mut clients, "B", &long).await;
     let (events, _) = filtered.events(1).await;
-    assert_eq!((&events[0]["id"], &events[0]["bytes"]), (&json!("2"), &json!(long.len())));
+    assert_eq!(
+        (&events[0]["id"], &events[0]["bytes"]),
+        (&json!("2"), &json!(long.len()))
+    );
     let shown = events[0]["data"].as_str().expect("text");
     assert!(long.starts_with(shown) && shown.len() <= limits::CONSOLE_TAIL_DATA);
     all.events(2).await;
@@ -426,12 +502,19 @@ async fn tails_are_bounded_and_do_not_outlive_their_page() {
     let refused = browser.get("/console/api/tail").await;
     assert_eq!(refused.reason(), (429, "OVERLOADED".to_owned()));
     drop(tails);
-    eventually(async || match browser.state().await["open_streams"].as_u64() {
-        Some(0) => Ok(()),
-        open => Err(open),
-    })
+    eventually(
+        async || match browser.state().await["open_streams"].as_u64() {
+            Some(0) => Ok(()),
+            open => Err(open),
+        },
+    )
     .await;
-    browser.tail("").await.next().await.expect("there is room again");
+    browser
+        .tail("")
+        .await
+        .next()
+        .await
+        .expect("there is room again");
 }
 
 #[tokio::test]
@@ -464,25 +547,23 @@ async fn counted(browser: &Browser<'_>) -> (Vec<(String, u64)>, Value) {
 }
 
 #[tokio::test]
-async fn history_counts_while_somebody_looks_and_has_what_others_made_known() {
+async fn history_counts_while_somebody_listens_and_has_what_others_made_known() {
     let server = Server::start().await;
     let browser = Browser::at(&server);
     let mut clients = server.clients().await;
     register(&mut clients, "SHOP").await;
     add(&mut clients, "UNSEEN", "1").await;
-    // From this on somebody looks; when the console listens it proves a slot.
-    eventually(async || {
-        let (_, history) = counted(&browser).await;
-        let watched = |slot: &Value| slot["watched"] == true || slot["frontier"].is_string();
-        let slots = history["slots"].as_array().expect("slots");
-        if slots.iter().any(watched) { Ok(()) } else { Err(history) }
-    })
-    .await;
+    let mut tail = browser.tail("").await;
+    assert_eq!(tail.next().await.expect("open").0, "started");
     add_many(&mut clients, "A", 5).await;
     add(&mut clients, "B", "1").await;
     let (counts, history) = eventually(async || {
         let seen = counted(&browser).await;
-        if seen.0.len() == 2 { Ok(seen) } else { Err(seen) }
+        if seen.0.len() == 2 {
+            Ok(seen)
+        } else {
+            Err(seen)
+        }
     })
     .await;
     assert_eq!(counts, [("A".to_owned(), 5), ("B".to_owned(), 1)]);
@@ -493,8 +574,18 @@ async fn history_counts_while_somebody_looks_and_has_what_others_made_known() {
         let (_, history) = counted(&browser).await;
         let slots = history["slots"].as_array().expect("slots");
         let lag = json!("local:SHOP");
-        let told = slots.iter().flat_map(|slot| slot["lags"].as_array()).flatten();
-        if told.into_iter().any(|told| told[0] == lag && told[1] == "7") { Ok(()) } else { Err(history) }
+        let told = slots
+            .iter()
+            .flat_map(|slot| slot["lags"].as_array())
+            .flatten();
+        if told
+            .into_iter()
+            .any(|told| told[0] == lag && told[1] == "7")
+        {
+            Ok(())
+        } else {
+            Err(history)
+        }
     })
     .await;
 }
@@ -513,8 +604,14 @@ async fn a_receiver_is_shown_where_it_is_and_ends_when_it_is_moved() {
     next_group(&mut stream).await;
     let browser = Browser::at(&server);
     let shown = &browser.state().await["consumers"]["shown"][0];
-    assert_eq!((&shown["connected"], &shown["label"]), (&json!(true), &json!("pod-1 <b>😀")));
+    assert_eq!(
+        (&shown["connected"], &shown["label"]),
+        (&json!(true), &json!("pod-1 <b>😀"))
+    );
     let seek = json!({"consumer": {"user": "local", "component": "SHOP"}, "to": {"time": 0}});
-    assert_eq!(browser.post("/console/api/seek", &seek).await.status, StatusCode::OK);
+    assert_eq!(
+        browser.post("/console/api/seek", &seek).await.status,
+        StatusCode::OK
+    );
     crate::calls::end_of(&mut stream).await;
 }

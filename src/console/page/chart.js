@@ -11,7 +11,7 @@ const MINUTE = 60_000;
 export class Chart {
   // `stacked`: areas on each other; else lines. `format` writes a value.
   constructor(home, { label, stacked = false, format }) {
-    Object.assign(this, { label, stacked, format, times: [], series: [] });
+    Object.assign(this, { label, stacked, format, times: [], series: [], known: [] });
     this.plot = svg('svg', { role: 'img', class: 'plot' });
     this.legend = h('ul', { class: 'legend' });
     this.tip = h('div', { class: 'tip', hidden: true, 'aria-hidden': 'true' });
@@ -24,8 +24,8 @@ export class Chart {
     this.plot.addEventListener('pointerleave', () => this.#point(null));
   }
 
-  show({ times, series }, format = this.format) {
-    Object.assign(this, { times, series, format });
+  show({ times, series, known }, format = this.format) {
+    Object.assign(this, { times, series, known, format });
     this.#draw();
     this.#tabulate();
   }
@@ -59,7 +59,7 @@ export class Chart {
   #ground() {
     const drawn = [];
     const bottom = this.#y(0);
-    for (const [from, to] of runs(this.times, (at) => !this.#known(at))) {
+    for (const [from, to] of runs(this.times, (at) => !this.known[at])) {
       const x = this.#x(from - 0.5);
       drawn.push(svg('rect', { class: 'unknown', x, y: TOP, width: this.#x(to + 0.5) - x, height: bottom - TOP }));
     }
@@ -81,10 +81,6 @@ export class Chart {
     const pattern = svg('pattern', { id: 'hatch', width: 6, height: 6, patternUnits: 'userSpaceOnUse', patternTransform: 'rotate(45)' },
       svg('line', { class: 'hatch', x1: 0, x2: 0, y1: 0, y2: 6 }));
     return [svg('defs', {}, pattern), ...drawn];
-  }
-
-  #known(at) {
-    return this.series.some(({ values }) => values[at] !== null && values[at] !== undefined);
   }
 
   #areas() {
@@ -119,7 +115,7 @@ export class Chart {
       let path = '';
       let last = -Infinity;
       values.forEach((value, at) => {
-        if (value === null || value === undefined) return;
+        if (!Number.isFinite(value)) return;
         const point = this.#spot(at, value);
         path += at - last > 7 ? `M${point}h0.01` : `L${point}`;
         last = at;
@@ -129,13 +125,12 @@ export class Chart {
   }
 
   #summary() {
-    const known = this.times.filter((_, at) => this.#known(at)).length;
-    if (known === 0) return `${this.label}: nothing was observed yet`;
+    if (!this.known.includes(true)) return `${this.label}: nothing was observed yet`;
     const parts = this.series.map(({ name, values }) => {
-      const told = values.filter((value) => value !== null && value !== undefined);
+      const told = values.filter(Number.isFinite);
       return told.length ? `${name} ${this.format(told.at(-1))}, at most ${this.format(Math.max(...told))}` : '';
     });
-    return `${this.label}. ${parts.filter(Boolean).join('; ')}.`;
+    return `${this.label}. ${parts.filter(Boolean).join('; ') || 'Nothing'}.`;
   }
 
   #point(event) {
@@ -147,9 +142,9 @@ export class Chart {
     const x = this.#x(at);
     this.plot.append(svg('line', { class: 'cursor', x1: x, x2: x, y1: TOP, y2: this.#y(0) }));
     const rows = this.series
-      .filter(({ values }) => values[at] !== null && values[at] !== undefined)
+      .filter(({ values }) => Number.isFinite(values[at]))
       .map(({ name, colour, values }) => h('li', { 'data-colour': colour }, h('bdi', {}, name), h('b', {}, this.format(values[at]))));
-    const body = rows.length ? h('ul', {}, ...rows) : h('p', {}, 'not observed');
+    const body = rows.length ? h('ul', {}, ...rows) : h('p', {}, this.known[at] ? 'nothing' : 'not observed');
     this.tip.replaceChildren(h('p', {}, timeOfDay(this.times[at])), body);
     this.tip.style.left = `${Math.min(Math.max(x + 12, 0), this.width - this.tip.offsetWidth)}px`;
     if (x + 12 + this.tip.offsetWidth > this.width) this.tip.style.left = `${Math.max(0, x - 12 - this.tip.offsetWidth)}px`;
@@ -165,7 +160,7 @@ export class Chart {
       const begin = Math.floor(this.times[end - 1] / MINUTE) * MINUTE;
       const from = Math.max(0, end - Math.floor((this.times[end - 1] - begin) / step) - 1);
       const cells = this.series.map(({ values }) => {
-        const told = values.slice(from, end).filter((value) => value !== null && value !== undefined);
+        const told = values.slice(from, end).filter(Number.isFinite);
         const mean = told.reduce((sum, value) => sum + value, 0) / told.length;
         return h('td', { class: 'num' }, told.length ? this.format(this.stacked ? mean : told.at(-1)) : '–');
       });

@@ -47,9 +47,11 @@ export class History {
     const names = [...totals].sort((a, b) => b[1] - a[1]).slice(0, SHOWN).map(([name]) => name).sort();
     const series = names.map((name) => ({ name, colour: this.#colour(`type ${name}`), values: [] }));
     const other = { name: 'other types', colour: SHOWN, values: [] };
+    const known = [];
     for (const at of times) {
       const slot = this.slots.get(at);
-      const seen = slot?.watched || slot?.counts.length > 0;
+      const seen = Boolean(slot && (slot.watched || slot.counts.length > 0 || slot.missed > 0));
+      known.push(seen);
       let rest = slot ? slot.other[column - 1] + (column === 1 ? slot.missed : 0) : 0;
       const counts = new Map((slot?.counts ?? []).map((entry) => [entry[0], entry[column]]));
       for (const { name, values } of series) {
@@ -60,7 +62,7 @@ export class History {
       other.values.push(seen ? rest / seconds : null);
     }
     if (series.length === 0 || other.values.some((value) => value > 0)) series.push(other);
-    return { times, series };
+    return { times, series, known };
   }
 
   // Events per second in the last minute, as far as it was observed.
@@ -74,18 +76,22 @@ export class History {
   waiting() {
     const times = this.times();
     const values = times.map((at) => this.slots.get(at)?.waiting ?? null).map((ids) => ids && Number(ids));
-    return { times, series: [{ name: 'IDs waiting', colour: 1, values }] };
+    return { times, series: [{ name: 'IDs waiting', colour: 1, values }], known: bridged(values.map((value) => value !== null)) };
   }
 
   // The consumers that are furthest behind now, or were last.
   lags(measure) {
     const times = this.times();
     const value = (lag) => (measure === 'age' ? (lag[2] ?? 0) / 1000 : Number(lag[1]));
-    const latest = new Map();
+    const [latest, worst] = [new Map(), new Map()];
     for (const at of times) {
-      for (const lag of this.slots.get(at)?.lags ?? []) latest.set(lag[0], value(lag));
+      for (const lag of this.slots.get(at)?.lags ?? []) {
+        latest.set(lag[0], value(lag));
+        worst.set(lag[0], Math.max(value(lag), worst.get(lag[0]) ?? 0));
+      }
     }
-    const names = [...latest].sort((a, b) => b[1] - a[1]).slice(0, SHOWN).map(([name]) => name).sort();
+    // Who was never behind is no line along the axis.
+    const names = [...latest].filter(([name]) => worst.get(name) > 0).sort((a, b) => b[1] - a[1]).slice(0, SHOWN).map(([name]) => name).sort();
     const series = names.map((name) => {
       const values = times.map((at) => {
         const lags = this.slots.get(at)?.lags;
@@ -94,7 +100,7 @@ export class History {
       });
       return { name, colour: this.#colour(`consumer ${name}`), values };
     });
-    return { times, series };
+    return { times, series, known: bridged(times.map((at) => Boolean(this.slots.get(at)?.lags))) };
   }
 
   // A name keeps its colour as long as the page is open and there are enough.
@@ -106,4 +112,15 @@ export class History {
     }
     return this.#colours.get(key);
   }
+}
+
+// A sample in each minute is enough: what lies between two is known.
+function bridged(known) {
+  let last = -Infinity;
+  known.forEach((is, at) => {
+    if (!is) return;
+    if (at - last <= 7) known.fill(true, last, at);
+    last = at;
+  });
+  return known;
 }
