@@ -42,7 +42,7 @@ export class Chart {
     this.plot.setAttribute('viewBox', `0 0 ${width} ${height}`);
     this.plot.replaceChildren(...this.#ground(), ...(this.stacked ? this.#areas() : this.#lines()));
     this.plot.setAttribute('aria-label', this.#summary());
-    const key = ({ name, colour }) => h('li', { 'data-colour': colour }, h('bdi', {}, name));
+    const key = ({ name, colour }) => h('li', { class: 'key', colour }, h('bdi', {}, name));
     this.legend.replaceChildren(...this.series.map(key));
     this.legend.hidden = this.series.length === 0 || (this.series.length === 1 && !this.stacked);
   }
@@ -101,7 +101,7 @@ export class Chart {
         }
         path += `M${[...upper, ...lower].join('L')}Z`;
       }
-      return svg('path', { class: 'area', 'data-colour': colour, d: path });
+      return svg('path', { class: 'area', colour, d: path });
     });
   }
 
@@ -120,7 +120,7 @@ export class Chart {
         path += at - last > 7 ? `M${point}h0.01` : `L${point}`;
         last = at;
       });
-      return svg('path', { class: 'line', 'data-colour': colour, d: path });
+      return svg('path', { class: 'line', colour, d: path });
     });
   }
 
@@ -143,7 +143,7 @@ export class Chart {
     this.plot.append(svg('line', { class: 'cursor', x1: x, x2: x, y1: TOP, y2: this.#y(0) }));
     const rows = this.series
       .filter(({ values }) => Number.isFinite(values[at]))
-      .map(({ name, colour, values }) => h('li', { 'data-colour': colour }, h('bdi', {}, name), h('b', {}, this.format(values[at]))));
+      .map(({ name, colour, values }) => h('li', { class: 'key', colour }, h('bdi', {}, name), h('b', {}, this.format(values[at]))));
     const body = rows.length ? h('ul', {}, ...rows) : h('p', {}, this.known[at] ? 'nothing' : 'not observed');
     this.tip.replaceChildren(h('p', {}, timeOfDay(this.times[at])), body);
     this.tip.style.left = `${Math.min(Math.max(x + 12, 0), this.width - this.tip.offsetWidth)}px`;

@@ -14,6 +14,7 @@ export function svg(tag, props = {}, ...children) {
 function fill(element, props, children) {
   for (const [name, value] of Object.entries(props)) {
     if (name.startsWith('on')) element.addEventListener(name.slice(2), value);
+    else if (name === 'colour') element.style.setProperty('--c', `var(--c${value})`);
     else if (value !== undefined && value !== false) element.setAttribute(name, value === true ? '' : value);
   }
   element.append(...children.filter((child) => child !== null && child !== undefined));
