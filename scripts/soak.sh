@@ -2,8 +2,9 @@
 # The long tests, in release: EVENTSTREAM_KILLS (100) crashes under load, then
 # SOAK_MINUTES (30) of load with the memory of the server sampled, then
 # `eventstream soak` with EVENTSTREAM_EVENTS (100000) on a throwaway server of
-# each engine, 30 deaths of a service under the receivers of all five clients, as many minutes of archiver and discarder in trouble, as many kills
-# of the archiver, and every test that waits for a time-out. A seed repeats a run:
+# each engine, 30 deaths of a service under the receivers of all five clients,
+# as many minutes of archiver and discarder in trouble, as many kills of the
+# archiver, and every test that waits for a time-out. A seed repeats a run:
 # EVENTSTREAM_SEED.
 source "$(dirname "${BASH_SOURCE[0]}")/steps.sh"
 

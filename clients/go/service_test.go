@@ -251,12 +251,14 @@ func TestAdmin(t *testing.T) {
 
 func TestLive(t *testing.T) {
 	client, ctx := sqlite(t), patient(t)
+	// The event may arrive before AddEvent is answered.
+	var adding sync.WaitGroup
 	add := func(eventstream.Started) {
-		go func() {
+		adding.Go(func() {
 			if _, err := client.AddEvent(ctx, "GO_LIVE", 1); err != nil {
 				t.Error(err)
 			}
-		}()
+		})
 	}
 	receiver := client.Live(eventstream.LiveOptions{Want: []string{"GO_LIVE"}, OnStarted: add})
 	err := receiver.Run(ctx, func(_ context.Context, event eventstream.Event) error {
@@ -266,6 +268,7 @@ func TestLive(t *testing.T) {
 		receiver.Stop()
 		return nil
 	})
+	adding.Wait()
 	if err != nil || receiver.Dropped() != 0 {
 		t.Fatalf("%d dropped, %v", receiver.Dropped(), err)
 	}

@@ -1,6 +1,9 @@
 //! Calls the handler until the unit is done, or its policy gives it up.
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -34,10 +37,30 @@ pub(crate) struct Finished {
     pub(crate) outcome: Outcome,
 }
 
+/// How often the handler has failed on what is not handled yet, by the first
+/// event of the unit: a session that is lost does not forgive.
+#[derive(Debug, Default)]
+pub(crate) struct Failures(Mutex<HashMap<i64, u32>>);
+
+impl Failures {
+    fn add(&self, event: i64) -> u32 {
+        let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = failures.entry(event).or_default();
+        *count += 1;
+        *count
+    }
+
+    fn forget(&self, event: i64) {
+        let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.remove(&event);
+    }
+}
+
 /// Handles a unit. Once it is told to give up it does not try again.
 pub(crate) async fn handle<U, H, F, E>(
     handler: &H,
     options: &Options,
+    failures: &Failures,
     item: Item<U>,
     give_up: CancellationToken,
 ) -> Finished
@@ -47,13 +70,13 @@ where
     F: Future<Output = Result<(), E>>,
     E: Into<BoxError>,
 {
-    let mut attempt = 1;
+    let event = item.unit.events()[0].id();
     let outcome = loop {
         let error = match call(handler, options, &item.unit).await {
             Ok(()) => break Outcome::Done,
             Err(error) => error,
         };
-        let event = item.unit.events()[0].id();
+        let attempt = failures.add(event);
         tracing::warn!(event, attempt, %error, "the handler failed");
         match &options.on_failure {
             OnFailure::Stop => {
@@ -73,9 +96,12 @@ where
         tokio::select! {
             biased;
             () = give_up.cancelled() => break Outcome::GivenUp,
-            () = sleep(options.backoff.delay(attempt, None)) => attempt += 1,
+            () = sleep(options.backoff.delay(attempt, None)) => {}
         }
     };
+    if !matches!(outcome, Outcome::GivenUp) {
+        failures.forget(event);
+    }
     Finished {
         key: item.key,
         number: item.number,

@@ -7,7 +7,7 @@
 use tokio::time::sleep;
 
 use super::{
-    handle::handle,
+    handle::{Failures, handle},
     options::{Options, Reconnect},
     stop::Stop,
     unit::Unit,
@@ -58,6 +58,7 @@ impl<'a> Life<'a> {
         E: Into<BoxError>,
     {
         let options = self.options;
+        let failures = Failures::default();
         loop {
             let opened = tokio::select! {
                 biased;
@@ -67,7 +68,7 @@ impl<'a> Life<'a> {
             let error = match opened {
                 Err(error) => error,
                 Ok(session) => {
-                    let start = |item, give_up| handle(&handler, options, item, give_up);
+                    let start = |item, give_up| handle(&handler, options, &failures, item, give_up);
                     match Work::new(session, &mut self).run(&mut stop, start).await {
                         End::Stopped => return Ok(()),
                         End::Lost(error) => error,

@@ -28,6 +28,8 @@ export interface HandlingRules {
 
 export class Handling {
   readonly #rules: HandlingRules;
+  // Of events that are not handled yet, by id: a session that is lost does not forgive.
+  readonly #failures = new Map<bigint, number>();
 
   constructor(rules: HandlingRules) {
     this.#rules = rules;
@@ -40,15 +42,20 @@ export class Handling {
    * @throws HandlerError when the policy is to stop
    */
   async handle(unit: Unit, over: AbortSignal): Promise<boolean> {
-    for (let attempt = 1; ; attempt++) {
+    const [{ id }] = unit.events as [Event];
+    for (;;) {
+      const attempt = (this.#failures.get(id) ?? 0) + 1;
       try {
         await this.#call(unit, attempt);
+        this.#failures.delete(id);
         return true;
       } catch (error) {
         if (error === ABANDONED || this.#rules.cancelled.aborted) {
           return false;
         }
+        this.#failures.set(id, attempt);
         if (await this.#settled(unit, attempt, error)) {
+          this.#failures.delete(id);
           return true;
         }
       }

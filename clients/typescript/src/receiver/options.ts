@@ -11,7 +11,7 @@ import type { Start } from '../start.js';
 
 /** What a handler may want to know beside the event. */
 export interface HandlerContext {
-  /** 1, and more when the handler has failed on it since it was delivered. */
+  /** 1, and more when the handler has failed on it, in this session or an earlier one. */
   readonly attempt: number;
   /** Aborted when the receiver is cancelled. */
   readonly signal: AbortSignal;
