@@ -152,7 +152,6 @@ export async function openPage(browser, service, options = {}) {
     // The browser itself says which requests failed; the tests make some fail.
     if (message.type() === 'error' && !message.text().startsWith('Failed to load resource')) page.faults.push(message.text());
   });
-  if (process.env.CONSOLE_PAGE) await page.route(/\/console\/[a-z]*\.?[a-z]*$/, async (route) => { const response = await route.fetch(); const name = new URL(route.request().url()).pathname.replace('/console/', '') || 'index.html'; await route.fulfill({ response, body: (await import('node:fs')).readFileSync(join(process.env.CONSOLE_PAGE, name)) }); });
   await page.goto(service.page);
   await page.getByText('Live', { exact: true }).waitFor();
   return page;

@@ -142,8 +142,8 @@ const refresh = caller(async () => {
     linked('live', 'Live');
     document.body.classList.remove('stale');
   } catch (failure) {
-    if (failure.status === 401) {
-      admit(false, failure.message);
+    if (failure.status === 401 || failure.status === 403) {
+      admit(false, failure.status === 403 || credentials.get() ? failure.message : '');
       return false;
     }
     failures += 1;
@@ -178,7 +178,7 @@ function admit(known, message = '') {
   }
   closeTail();
   linked('waiting', 'Signed out');
-  say($('sign-in-error'), credentials.get() ? message : '');
+  say($('sign-in-error'), message);
   $('token').focus();
 }
 
