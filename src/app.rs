@@ -15,7 +15,7 @@ use tonic_health::server::HealthReporter;
 
 use crate::{
     config::{self, Config, DbUrl},
-    console::{Console, Facts},
+    console::{Archiving, Console, Facts},
     futoin::Front,
     grpc::{self, Features},
     http::{self, Scrape, Sources},
@@ -237,8 +237,11 @@ fn start_http(
 
 fn start_console(config: &Config, life: &Lifecycle, stream: &EventStream) -> Router {
     let facts = Facts {
-        archive: config.archive.is_some(),
-        archives: config.archive.as_ref().is_some_and(|archive| archive.run),
+        archiving: match &config.archive {
+            None => Archiving::Nobody,
+            Some(archive) if archive.run => Archiving::Here,
+            Some(_) => Archiving::Others,
+        },
         discards: config.discard.is_some(),
         expires: !config.expire.is_empty(),
     };

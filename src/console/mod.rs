@@ -21,6 +21,7 @@ use std::{
 };
 
 use axum::{Router, middleware};
+use serde::Serialize;
 use tokio::{
     sync::{Notify, Semaphore},
     time::Instant,
@@ -35,16 +36,26 @@ use crate::{
 };
 
 /// What the page tells of the configuration.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize)]
 pub struct Facts {
-    /// Whether there is a warehouse.
-    pub archive: bool,
-    /// Whether this process copies events there.
-    pub archives: bool,
+    /// Who copies events into the warehouse.
+    pub archiving: Archiving,
     /// Whether this process deletes what everybody has.
     pub discards: bool,
     /// Whether this process unregisters silent consumers.
     pub expires: bool,
+}
+
+/// Who copies events into the warehouse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Archiving {
+    /// This process knows of none.
+    Nobody,
+    /// Another process.
+    Others,
+    /// This process, when it is its turn.
+    Here,
 }
 
 /// The console of one process. Cloning shares it.

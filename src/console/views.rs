@@ -39,10 +39,7 @@ pub(super) struct State {
     leases: Vec<LeaseView>,
     open_streams: usize,
     ring_bytes: usize,
-    archive: bool,
-    archives: bool,
-    discards: bool,
-    expires: bool,
+    upkeep: Facts,
     consumers: Consumers,
 }
 
@@ -165,10 +162,7 @@ impl State {
                 .collect(),
             open_streams: status.open_streams,
             ring_bytes: status.ring_bytes,
-            archive: facts.archive,
-            archives: facts.archives,
-            discards: facts.discards,
-            expires: facts.expires,
+            upkeep: facts,
             consumers: consumers(glance, search),
         }
     }

@@ -74,15 +74,16 @@ function showHolds({ held, blockers, database }) {
 function showStorage(state) {
   const holder = state.consumers.shown.find(({ holds_oldest }) => holds_oldest);
   const behind = BigInt(state.frontier) - BigInt(state.archived);
-  const archived = state.archived === '0' && !state.archive ? 'no archive' : `${count(state.archived)}, ${count(behind < 0n ? 0n : behind)} behind the frontier`;
+  const { archiving, discards, expires } = state.upkeep;
+  const archived = state.archived === '0' && archiving === 'nobody' ? 'no archive' : `${count(state.archived)}, ${count(behind < 0n ? 0n : behind)} behind the frontier`;
   const facts = [
     ['Oldest event kept', state.oldest === null ? 'none, the table is empty' : count(state.oldest)],
     ['Kept for', holder ? foreign(`${holder.user}:${holder.component}`) : 'nobody in particular'],
     ['Discarded up to', state.discarded_to === '0' ? 'nothing' : count(state.discarded_to)],
-    ['Discarding', state.discards ? 'on' : 'off in this replica'],
+    ['Discarding', discards ? 'on' : 'off in this replica'],
     ['Archived up to', archived],
-    ['Archiving', state.archives ? 'on' : state.archive ? 'by another process' : 'off in this replica'],
-    ['Silent consumers', state.expires ? 'expire by rules' : 'stay registered'],
+    ['Archiving', { here: 'on', others: 'by another process', nobody: 'off in this replica' }[archiving]],
+    ['Silent consumers', expires ? 'expire by rules' : 'stay registered'],
     ...state.leases.map(({ task, replica: place, here }) => [`${task[0].toUpperCase()}${task.slice(1)} is done by`, foreign(here ? `${place} (this replica)` : place)]),
     ['Open streams here', count(state.open_streams)],
     ['Recent events in memory', bytes(state.ring_bytes)],
