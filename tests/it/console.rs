@@ -13,7 +13,7 @@ use crate::{
     calls::{ack, add_many, consumer},
     mysql, postgres,
     round_trip::{add, next_group, ready, register, subscribe},
-    server::{PATIENCE, Server, eventually},
+    server::{Clients, PATIENCE, Server, eventually},
 };
 
 /// Whoever speaks to the HTTP listener.
@@ -256,14 +256,23 @@ async fn only_its_own_page_under_a_safe_name_may_call() {
 }
 
 /// On any engine.
-async fn state_tells_the_stream_and_its_consumers(server: &Server) {
+async fn state_changes_and_tail(server: &Server) {
     let mut clients = server.clients().await;
     let browser = Browser::at(server);
-    register(&mut clients, "SLOW").await;
-    register(&mut clients, "FAST").await;
-    let ids = add_many(&mut clients, "A", 5).await;
+    let ids = state_tells_the_stream_and_its_consumers(&browser, &mut clients).await;
+    consumers_are_moved_and_unregistered(&browser, &mut clients, ids[1]).await;
+    tail_begins_shortly_before_the_end_and_is_exact(&browser, &mut clients, &ids).await;
+}
+
+async fn state_tells_the_stream_and_its_consumers(
+    browser: &Browser<'_>,
+    clients: &mut Clients,
+) -> Vec<i64> {
+    register(clients, "SLOW").await;
+    register(clients, "FAST").await;
+    let ids = add_many(clients, "A", 5).await;
     let last = *ids.last().expect("five");
-    ack(&mut clients, "FAST", last, None).await.expect("acked");
+    ack(clients, "FAST", last, None).await.expect("acked");
     let state = browser.state().await;
     assert_eq!(state["frontier"], last.to_string());
     assert_eq!(state["head"], last.to_string());
@@ -295,8 +304,14 @@ async fn state_tells_the_stream_and_its_consumers(server: &Server) {
     let found = browser.get("/console/api/state?search=aST").await.json();
     assert_eq!(found["consumers"]["found"], 1);
     assert_eq!(found["consumers"]["shown"][0]["component"], "FAST");
+    ids
+}
 
-    let back = ids[1];
+async fn consumers_are_moved_and_unregistered(
+    browser: &Browser<'_>,
+    clients: &mut Clients,
+    back: i64,
+) {
     let to = json!({"after": back.to_string()});
     let which = json!({"user": "local", "component": "FAST"});
     let moved = browser
@@ -304,13 +319,19 @@ async fn state_tells_the_stream_and_its_consumers(server: &Server) {
         .await;
     assert_eq!(moved.status, StatusCode::OK, "{}", moved.body);
     assert_eq!(moved.json()["consumer"]["position"], back.to_string());
-    assert_eq!(consumer(&mut clients, "FAST").await.position, back);
+    assert_eq!(consumer(clients, "FAST").await.position, back);
     let gone = browser.post("/console/api/unregister", &which).await;
     assert_eq!(gone.status, StatusCode::OK, "{}", gone.body);
     assert_eq!(browser.state().await["consumers"]["total"], 1);
     let again = browser.post("/console/api/unregister", &which).await;
     assert_eq!(again.reason(), (404, "NOT_REGISTERED".to_owned()));
+}
 
+async fn tail_begins_shortly_before_the_end_and_is_exact(
+    browser: &Browser<'_>,
+    clients: &mut Clients,
+    ids: &[i64],
+) {
     let mut tail = browser.tail("").await;
     let (events, skipped) = tail.events(5).await;
     let shown: Vec<_> = events
@@ -320,7 +341,7 @@ async fn state_tells_the_stream_and_its_consumers(server: &Server) {
     let expected: Vec<_> = ids.iter().map(i64::to_string).collect();
     assert_eq!((shown, skipped), (expected, 0));
     let exact = r#"{"n": 9007199254740993, "s": "𝄞 שלום", "z": 1.0}"#;
-    let id = add(&mut clients, "EXACT", exact).await;
+    let id = add(clients, "EXACT", exact).await;
     let (events, _) = tail.events(1).await;
     assert_eq!(events[0]["id"], id.to_string());
     assert_eq!(
@@ -333,19 +354,19 @@ async fn state_tells_the_stream_and_its_consumers(server: &Server) {
 
 #[tokio::test]
 async fn sqlite_state_and_tail() {
-    state_tells_the_stream_and_its_consumers(&Server::start().await).await;
+    state_changes_and_tail(&Server::start().await).await;
 }
 
 #[tokio::test]
 async fn postgres_state_and_tail() {
     let database = postgres::Cluster::shared().database().await;
-    state_tells_the_stream_and_its_consumers(&database.server().start().await).await;
+    state_changes_and_tail(&database.server().start().await).await;
 }
 
 #[tokio::test]
 async fn mysql_state_and_tail() {
     let database = mysql::Cluster::shared().database().await;
-    state_tells_the_stream_and_its_consumers(&database.server().start().await).await;
+    state_changes_and_tail(&database.server().start().await).await;
 }
 
 #[tokio::test]
@@ -565,15 +586,9 @@ async fn history_counts_while_somebody_listens_and_has_what_others_made_known() 
     eventually(async || {
         let (_, history) = counted(&browser).await;
         let slots = history["slots"].as_array().expect("slots");
-        let lag = json!("local:SHOP");
-        let told = slots
-            .iter()
-            .flat_map(|slot| slot["lags"].as_array())
-            .flatten();
-        if told
-            .into_iter()
-            .any(|told| told[0] == lag && told[1] == "7")
-        {
+        let (who, ids) = (json!("local:SHOP"), json!("7"));
+        let lags = slots.iter().filter_map(|slot| slot["lags"].as_array());
+        if lags.flatten().any(|lag| lag[0] == who && lag[1] == ids) {
             Ok(())
         } else {
             Err(history)
