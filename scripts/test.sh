@@ -26,7 +26,7 @@ suite "the console in Chromium" scripts/with-services.sh tests/console/test.sh
 suite "the five clients" scripts/with-services.sh scripts/clients.sh
 
 say "summary"
-grep -E '^ +(Running|Doc-tests) |^test result: |^test .* FAILED$|^=+ .*(passed|failed)|^==> go: |^ℹ (tests|pass|fail) |^\[[A-Z]+\] Tests run: [^,]*, [^-]*$|^Done |^    .*: [0-9]+ s$' "$log" || true
+grep -E '^ +(Running|Doc-tests) |^test result: |^test .* FAILED$|^=+ .*(passed|failed)|^[0-9]+ (passed|failed)|^==> go: |^ℹ (tests|pass|fail) |^\[[A-Z]+\] Tests run: [^,]*, [^-]*$|^Done |^    .*: [0-9]+ s$' "$log" || true
 # A green run that ran nothing is the worst kind of red.
 count=$(awk '/^test result: /{ total += $4 + $6 } END { print total + 0 }' "$log")
 [ "${#failed[@]}" -eq 0 ] || fail "${failed[@]}"
