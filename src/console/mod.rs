@@ -68,8 +68,9 @@ struct Shared {
     facts: Facts,
     history: Mutex<History>,
     attention: Attention,
-    /// The last look at the database, for pages that ask at the same time.
-    glance: tokio::sync::Mutex<Option<(Instant, Arc<Glance>)>>,
+    /// The last look at the database and what came of it, for pages that ask at
+    /// the same time: a database that is away is waited for once.
+    glance: tokio::sync::Mutex<Option<(Instant, Result<Arc<Glance>, Error>)>>,
     tails: Arc<Semaphore>,
 }
 
@@ -112,11 +113,11 @@ impl Shared {
         if let Some((at, glance)) = last.as_ref()
             && at.elapsed() < limits::CONSOLE_GLANCE
         {
-            return Ok(Arc::clone(glance));
+            return glance.clone();
         }
-        let glance = Arc::new(self.stream.glance().await?);
-        *last = Some((Instant::now(), Arc::clone(&glance)));
-        Ok(glance)
+        let glance = self.stream.glance().await.map(Arc::new);
+        *last = Some((Instant::now(), glance.clone()));
+        glance
     }
 
     /// What was read before is no longer how it is.
