@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tonic_health::server::HealthReporter;
 
 use crate::{
+    auth::{self, Authority, Gate},
     config::{self, Config, DbUrl},
     console::{Archiving, Console, Facts},
     futoin::Front,
@@ -21,7 +22,7 @@ use crate::{
     http::{self, Scrape, Sources},
     lifecycle::{Lifecycle, Readiness, Signals, UnixSignals},
     limits,
-    listen::{Guards, Listener},
+    listen::{Address, Guards, Listener, Tls, TlsFiles},
     store::{
         self, Names, Options, Store,
         history::{self, Warehouse, WarehouseOptions},
@@ -72,9 +73,14 @@ pub async fn serve_until(
     // Acknowledgements of the streams that end, and questions about the
     // readiness, are still taken while the streams end.
     let closing = CancellationToken::new();
-    let health = start_grpc(&config, &life, &stream, &closing).await?;
-    let futoin = start_futoin(&config, &life, &stream, &closing)?;
-    start_http(&config, &life, &stream, &metrics, futoin, &closing)?;
+    let doors = Doors {
+        gate: Gate::new(stream.clone()),
+        authority: authority(&config, &life)?,
+        closing: closing.clone(),
+    };
+    let health = start_grpc(&config, &life, &doors).await?;
+    let futoin = start_futoin(&config, &life, &doors)?;
+    start_http(&config, &life, &stream, &metrics, futoin, &doors)?;
     let farewell = farewell(
         stream.clone(),
         life.fronts.stopping(),
@@ -111,6 +117,20 @@ pub async fn serve_until(
         Ok(())
     })
     .await
+}
+
+/// What the fronts share.
+struct Doors {
+    gate: Gate,
+    authority: Authority,
+    closing: CancellationToken,
+}
+
+fn authority(config: &Config, life: &Lifecycle) -> anyhow::Result<Authority> {
+    match &config.auth {
+        Some(file) => Ok(auth::start(file, &life.fronts).context("auth.file")?),
+        None => Ok(Authority::open()),
+    }
 }
 
 /// Nothing is opened here: the service also works while its warehouse does not.
@@ -151,23 +171,23 @@ async fn start_archiver(
 async fn start_grpc(
     config: &Config,
     life: &Lifecycle,
-    stream: &EventStream,
-    closing: &CancellationToken,
+    doors: &Doors,
 ) -> anyhow::Result<HealthReporter> {
     let features = Features {
         reflection: config.grpc.reflection,
         web: config.grpc.web,
         web_origins: config.grpc.web_origins.clone(),
     };
-    let (routes, health) = grpc::routes(stream.clone(), features).await?;
+    let (routes, health) =
+        grpc::routes(doors.gate.clone(), doors.authority.clone(), features).await?;
     let guards = Guards {
         connections: config.grpc.max_connections,
         ..Guards::default()
     };
-    let listener = Listener::bind("grpc", &config.grpc.listen, guards)
-        .with_context(|| format!("grpc.listen: cannot listen on {}", config.grpc.listen))?;
+    let place = (&config.grpc.listen, config.grpc.tls.as_ref());
+    let listener = listener("grpc", place, guards, life)?;
     tracing::info!(address = %listener.local_address()?, "listening for gRPC");
-    let (closing, killed) = (closing.clone(), life.fronts.killed());
+    let (closing, killed) = (doors.closing.clone(), life.fronts.killed());
     life.fronts
         .spawn("grpc", listener.serve(routes, closing, killed));
     Ok(health)
@@ -177,17 +197,17 @@ async fn start_grpc(
 fn start_futoin(
     config: &Config,
     life: &Lifecycle,
-    stream: &EventStream,
-    closing: &CancellationToken,
+    doors: &Doors,
 ) -> anyhow::Result<Option<Router>> {
     let Some(futoin) = &config.futoin else {
         return Ok(None);
     };
     let killed = life.fronts.killed();
     let front = Front::new(
-        stream.clone(),
+        doors.gate.clone(),
+        doors.authority.clone(),
         futoin.options.clone(),
-        closing.clone(),
+        doors.closing.clone(),
         killed.clone(),
     );
     let router = front.router();
@@ -195,11 +215,16 @@ fn start_futoin(
     let Some(address) = &futoin.listen else {
         return Ok(Some(router));
     };
-    let listener = Listener::bind("futoin", address, Guards::default())
-        .with_context(|| format!("futoin.listen: cannot listen on {address}"))?;
+    let listener = listener(
+        "futoin",
+        (address, futoin.tls.as_ref()),
+        Guards::default(),
+        life,
+    )?;
     tracing::info!(address = %listener.local_address()?, "listening for FutoIn");
+    let closing = doors.closing.clone();
     life.fronts
-        .spawn("futoin", listener.serve(router, closing.clone(), killed));
+        .spawn("futoin", listener.serve(router, closing, killed));
     Ok(None)
 }
 
@@ -209,7 +234,7 @@ fn start_http(
     stream: &EventStream,
     metrics: &PrometheusHandle,
     futoin: Option<Router>,
-    closing: &CancellationToken,
+    doors: &Doors,
 ) -> anyhow::Result<()> {
     let Some(address) = &config.http else {
         return Ok(());
@@ -218,24 +243,26 @@ fn start_http(
         readiness: life.readiness(),
         metrics: metrics.clone(),
         scrape: Arc::new(Gauges(stream.clone())),
+        authority: doors.authority.clone(),
+        metrics_open: config.metrics_open,
     };
-    let listener = Listener::bind("http", address, Guards::default())
-        .with_context(|| format!("http.listen: cannot listen on {address}"))?;
+    let place = (address, config.http_tls.as_ref());
+    let listener = listener("http", place, Guards::default(), life)?;
     tracing::info!(address = %listener.local_address()?, "listening for HTTP");
-    let (closing, killed) = (closing.clone(), life.fronts.killed());
+    let (closing, killed) = (doors.closing.clone(), life.fronts.killed());
     let mut router = http::router(sources);
     if let Some(futoin) = futoin {
         router = router.merge(futoin);
     }
     if config.console {
-        router = router.merge(start_console(config, life, stream));
+        router = router.merge(start_console(config, life, stream, doors));
     }
     life.fronts
         .spawn("http", listener.serve(router, closing, killed));
     Ok(())
 }
 
-fn start_console(config: &Config, life: &Lifecycle, stream: &EventStream) -> Router {
+fn start_console(config: &Config, life: &Lifecycle, stream: &EventStream, doors: &Doors) -> Router {
     let facts = Facts {
         archiving: match &config.archive {
             None => Archiving::Nobody,
@@ -245,11 +272,30 @@ fn start_console(config: &Config, life: &Lifecycle, stream: &EventStream) -> Rou
         discards: config.discard.is_some(),
         expires: !config.expire.is_empty(),
     };
-    let console = Console::new(stream.clone(), facts);
-    let router = console.router();
-    let history = console.keep_history(life.fronts.stopping());
+    let console = Console::new(doors.gate.clone(), facts);
+    let router = console.router(doors.authority.clone());
+    let history = console.keep_history(stream.observer(), life.fronts.stopping());
     life.fronts.spawn("console", history);
     router
+}
+
+/// Opens the listener of a front, with the TLS it is to speak.
+fn listener(
+    name: &'static str,
+    (address, tls): (&Address, Option<&TlsFiles>),
+    guards: Guards,
+    life: &Lifecycle,
+) -> anyhow::Result<Listener> {
+    let listener = Listener::bind(name, address, guards)
+        .with_context(|| format!("{name}.listen: cannot listen on {address}"))?;
+    let Some(files) = tls else {
+        return Ok(listener);
+    };
+    let tls = Tls::load(name, files.clone()).with_context(|| format!("{name}.tls_cert"))?;
+    let tls = Arc::new(tls);
+    let following = Arc::clone(&tls).follow(life.fronts.stopping());
+    life.fronts.spawn("tls", following);
+    Ok(listener.with_tls(tls))
 }
 
 /// Beside the fronts: what uses the stream ends before it does.

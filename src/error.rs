@@ -122,6 +122,26 @@ pub enum Error {
     /// The service is ending.
     #[error("the service is shutting down")]
     Draining,
+    /// It is not known who calls.
+    #[error("{why}")]
+    Unauthenticated {
+        /// What is wrong with the credentials.
+        why: String,
+    },
+    /// The caller may not do that.
+    #[error("{why}")]
+    NotAllowed {
+        /// The right that is missing.
+        right: &'static str,
+        /// Who may not do what.
+        why: String,
+    },
+    /// What was begun under credentials or rights that are no longer the same.
+    #[error("{why}")]
+    CredentialsEnded {
+        /// What changed.
+        why: String,
+    },
     /// The database does not work right now.
     #[error("the database does not work right now")]
     Database {
@@ -161,6 +181,9 @@ impl Error {
             Self::NotSettled { .. } => "NOT_SETTLED",
             Self::Overloaded { .. } => "OVERLOADED",
             Self::Draining => "DRAINING",
+            Self::Unauthenticated { .. } => "UNAUTHENTICATED",
+            Self::NotAllowed { .. } => "NOT_ALLOWED",
+            Self::CredentialsEnded { .. } => "CREDENTIALS_ENDED",
             Self::Database { .. } => "DATABASE_UNAVAILABLE",
         }
     }

@@ -1,10 +1,11 @@
 //! A transactional event stream (outbox) served over gRPC and FutoIn.
 //!
 //! The modules depend on each other in one direction only:
-//! `event <- store <- stream <- {grpc, futoin, http, console, upkeep} <- app <- main`; `tests/it`
+//! `event <- store <- stream <- auth <- {grpc, futoin, http, console, upkeep} <- app <- main`; `tests/it`
 //! holds this. See ARCHITECTURE.md for the map.
 
 pub mod app;
+pub mod auth;
 pub mod cli;
 pub mod config;
 pub mod console;

@@ -268,6 +268,12 @@ pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// and one that the server closes first costs them a failed request.
 pub const HTTP1_IDLE_TIMEOUT: Duration = Duration::from_secs(45);
 
+/// How often the files of TLS are looked at; a change is taken at the second look.
+pub const TLS_LOOK: Duration = Duration::from_secs(1);
+
+/// Bytes of a file of TLS: every CA that browsers believe is half of it.
+pub const MAX_TLS_FILE_BYTES: u64 = 512 * 1024;
+
 /// Bytes of a request's header: tokens and trace context, never more.
 pub const MAX_HEADER_BYTES: usize = 16 * KIB;
 
@@ -312,6 +318,36 @@ pub const SCRAPE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The same warning is logged at most this often.
 pub const WARNING_INTERVAL: Duration = Duration::from_secs(10);
+
+// ------------------------------------------------------------------ users
+
+/// Bytes of the file of users, and of each file that it names: thousands of
+/// users, and every key set there is.
+pub const MAX_AUTH_FILE_BYTES: u64 = 4 << 20;
+
+/// Users in their file: each is a handful of patterns in memory.
+pub const MAX_USERS: usize = 10_000;
+
+/// Bytes of a bearer token. Those of Kubernetes have about one KiB; a header
+/// must hold it and more, see [`MAX_HEADER_BYTES`].
+pub const MAX_TOKEN_BYTES: usize = 8 * KIB;
+
+/// Signed tokens that are remembered as verified: a signature costs some
+/// 100 µs, and a client sends the same token with every call.
+pub const VERIFIED_TOKENS: usize = 4096;
+
+/// The most that clocks of issuers may differ from ours.
+pub const MAX_LEEWAY: Duration = Duration::from_mins(5);
+
+/// How often the files of users are compared with what was read: a removed user
+/// is out within about a second, and the files are small.
+pub const USERS_LOOK: Duration = Duration::from_secs(1);
+
+/// The longest sleep towards the end of a token: clocks are set meanwhile.
+pub const EXPIRY_STEP: Duration = Duration::from_secs(10);
+
+/// Refusals logged in one [`WARNING_INTERVAL`]; the others are only counted.
+pub const LOGGED_REFUSALS: u32 = 50;
 
 // ----------------------------------------------------------------- FutoIn
 

@@ -1,15 +1,21 @@
-//! The one guarded accept loop, for gRPC and HTTP, over TCP or a Unix socket.
+//! The one guarded accept loop, for gRPC and HTTP, over TCP, with or without TLS,
+//! or a Unix socket.
 //!
 //! A peer can cost no more than one connection of a counted number and the
-//! buffers of `limits`: it must finish its first header in time, an HTTP/2
-//! peer must answer pings, and an HTTP/1.1 peer must not idle for ever. A
+//! buffers of `limits`: it must finish its handshake and its first header in
+//! time, an HTTP/2 peer must answer pings, and an HTTP/1.1 peer must not idle
+//! for ever. A
 //! connection reaches hyper only with its first header (or the HTTP/2 preface)
 //! complete. Failures of `accept` never end the loop. What is served is no
 //! business of this file.
 
 mod address;
+mod certificate;
 mod opening;
+mod peer;
+mod places;
 mod socket;
+mod tls;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,14 +26,19 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
-use tower::Layer as _;
+use tower::{Layer as _, util::option_layer};
 use tracing::Instrument as _;
 
 pub use address::Address;
+pub use certificate::{Certificate, NotACertificate, PeerCertificate};
+use opening::Fault;
+pub use peer::Transport;
+pub use places::Place;
+use places::{Full, Places};
 use socket::{Accepted, Socket};
+pub use tls::{ClientAuth, Tls, TlsFault, TlsFiles};
 
 use crate::lifecycle::Crowd;
 use crate::{limits, telemetry};
@@ -37,9 +48,12 @@ use crate::{limits, telemetry};
 pub struct Guards {
     /// Connections at a time; one more is closed at once.
     pub connections: usize,
+    /// The same from one address, if that is bounded.
+    pub peer_connections: Option<usize>,
     /// A peer that says nothing for this long after connecting is dropped.
     pub first_byte: Duration,
-    /// From the first byte to the end of the first header.
+    /// From the first byte to the end of the first header; before that, for
+    /// the handshake of TLS.
     pub header: Duration,
     /// An HTTP/1.1 connection between two requests, the next header included.
     pub idle: Duration,
@@ -49,6 +63,7 @@ impl Default for Guards {
     fn default() -> Self {
         Self {
             connections: limits::DEFAULT_CONNECTIONS,
+            peer_connections: None,
             first_byte: limits::FIRST_BYTE_TIMEOUT,
             header: limits::HEADER_TIMEOUT,
             idle: limits::HTTP1_IDLE_TIMEOUT,
@@ -61,6 +76,7 @@ pub struct Listener {
     name: &'static str,
     socket: Socket,
     guards: Guards,
+    tls: Option<Arc<Tls>>,
 }
 
 impl Listener {
@@ -76,7 +92,17 @@ impl Listener {
             name,
             socket: Socket::bind(address)?,
             guards,
+            tls: None,
         })
+    }
+
+    /// The same, speaking TLS alone.
+    #[must_use]
+    pub fn with_tls(self, tls: Arc<Tls>) -> Self {
+        Self {
+            tls: Some(tls),
+            ..self
+        }
     }
 
     /// Where it listens; the real port if 0 was asked for.
@@ -100,7 +126,7 @@ impl Listener {
         stopping: CancellationToken,
         killed: CancellationToken,
     ) -> anyhow::Result<()> {
-        let desk = Desk::new(self.name, self.guards, router, stopping, killed);
+        let desk = Desk::new(self.name, self.guards, self.tls, router, stopping, killed);
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -122,19 +148,28 @@ impl Listener {
 struct Desk {
     name: &'static str,
     guards: Guards,
+    tls: Option<Arc<Tls>>,
     router: Router,
     builder: Builder<Crowd>,
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
     crowd: Crowd,
     stopping: CancellationToken,
     killed: CancellationToken,
     warnings: Sparingly,
 }
 
+/// What requests are told of their connection.
+struct Introduction {
+    place: Place,
+    transport: Transport,
+    certificate: Option<PeerCertificate>,
+}
+
 impl Desk {
     fn new(
         name: &'static str,
         guards: Guards,
+        tls: Option<Arc<Tls>>,
         router: Router,
         stopping: CancellationToken,
         killed: CancellationToken,
@@ -143,8 +178,9 @@ impl Desk {
         Arc::new(Self {
             name,
             builder: builder(&guards, &crowd),
-            places: Arc::new(Semaphore::new(guards.connections)),
+            places: Places::new(name, guards.connections, guards.peer_connections),
             guards,
+            tls,
             router,
             crowd,
             stopping,
@@ -164,39 +200,97 @@ impl Desk {
     /// Leaving it in the backlog would look like a dead server for as long as
     /// the client cares to wait; closed, it tries again or elsewhere.
     fn admit(self: &Arc<Self>, accepted: Accepted) {
-        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
-            self.refuse("full");
-            return;
+        let place = match self.places.take(accepted.transport.address()) {
+            Ok(place) => place,
+            Err(full) => {
+                let reason = match full {
+                    Full::All => "full",
+                    Full::Address => "peer_full",
+                };
+                return self.refuse(reason, &accepted.transport);
+            }
         };
         let desk = Arc::clone(self);
-        let span = tracing::debug_span!("connection", listener = self.name, peer = accepted.peer);
+        let span =
+            tracing::debug_span!("connection", listener = self.name, peer = %accepted.transport);
         let connection = async move { desk.attend(accepted, place).await };
         self.crowd.spawn(connection.instrument(span));
     }
 
-    async fn attend(&self, accepted: Accepted, permit: OwnedSemaphorePermit) {
-        let place = Place(Arc::new((permit, Open::new(self.name))));
-        let Accepted { read, write, .. } = accepted;
+    async fn attend(&self, accepted: Accepted, place: Place) {
+        let Accepted {
+            read,
+            write,
+            transport,
+        } = accepted;
+        let introduction = Introduction {
+            place,
+            transport: transport.encrypted_if(self.tls.is_some()),
+            certificate: None,
+        };
+        let Some(tls) = &self.tls else {
+            return self.hear(read, write, introduction).await;
+        };
+        let shaken = tls.shake_hands(tokio::io::join(read, write));
+        let shaken = tokio::select! {
+            biased;
+            () = self.stopping.cancelled() => return,
+            shaken = timeout(self.guards.header, shaken) => shaken,
+        };
+        match shaken {
+            Ok(Ok((stream, certificate))) => {
+                let (read, write) = tokio::io::split(stream);
+                let introduction = Introduction {
+                    certificate,
+                    ..introduction
+                };
+                self.hear(read, write, introduction).await;
+            }
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "no TLS");
+                self.refuse("tls", &transport);
+            }
+            Err(_) => self.refuse("tls_slow", &transport),
+        }
+    }
+
+    /// Waits for the first words, then leaves the connection to hyper.
+    async fn hear(
+        &self,
+        read: impl AsyncRead + Send + Unpin + 'static,
+        write: impl AsyncWrite + Send + Unpin + 'static,
+        introduction: Introduction,
+    ) {
         let opened = tokio::select! {
             biased;
             () = self.stopping.cancelled() => return,
             opened = opening::complete(read, &self.guards) => opened,
         };
         match opened {
-            Ok(read) => self.converse(tokio::io::join(read, write), place).await,
-            Err(opening::Fault::Silent) => self.refuse("silent"),
-            Err(opening::Fault::Slow) => self.refuse("slow"),
+            Ok(read) => {
+                self.converse(tokio::io::join(read, write), introduction)
+                    .await
+            }
+            Err(Fault::Silent) => self.refuse("silent", &introduction.transport),
+            Err(Fault::Slow) => self.refuse("slow", &introduction.transport),
             // A port scan or a probe of a load balancer: not worth a word.
-            Err(opening::Fault::Gone) => {}
+            Err(Fault::Gone) => {}
         }
     }
 
     async fn converse(
         &self,
         io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-        place: Place,
+        introduction: Introduction,
     ) {
+        let Introduction {
+            place,
+            transport,
+            certificate,
+        } = introduction;
         let service = Extension(place).layer(self.router.clone());
+        let service = Extension(transport).layer(service);
+        let service = option_layer(certificate.map(Extension)).layer(service);
         let service = TowerToHyperService::new(service);
         let connection = self
             .builder
@@ -215,11 +309,11 @@ impl Desk {
         }
     }
 
-    fn refuse(&self, reason: &'static str) {
+    fn refuse(&self, reason: &'static str, peer: &Transport) {
         metrics::counter!(telemetry::CONNECTIONS_REFUSED, "listener" => self.name, "reason" => reason)
             .increment(1);
         if let Some(unsaid) = self.warnings.due() {
-            tracing::warn!(listener = self.name, reason, unsaid, "connection refused");
+            tracing::warn!(listener = self.name, reason, %peer, unsaid, "connection refused");
         }
     }
 
@@ -268,30 +362,6 @@ fn builder(guards: &Guards, crowd: &Crowd) -> Builder<Crowd> {
         .max_header_list_size(limits::MAX_HEADER_LIST_BYTES)
         .max_pending_accept_reset_streams(limits::HTTP2_PENDING_RESETS);
     builder
-}
-
-/// A connection's share of the listener's number: an extension of its requests.
-/// Who takes the connection over, as a WebSocket does, keeps it to the end.
-#[derive(Clone)]
-pub struct Place(
-    #[expect(dead_code, reason = "held, never read")] Arc<(OwnedSemaphorePermit, Open)>,
-);
-
-/// Counts an open connection for as long as it lives.
-struct Open(metrics::Gauge);
-
-impl Open {
-    fn new(listener: &'static str) -> Self {
-        let gauge = metrics::gauge!(telemetry::CONNECTIONS_OPEN, "listener" => listener);
-        gauge.increment(1.0);
-        Self(gauge)
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.decrement(1.0);
-    }
 }
 
 /// Lets one warning through per interval and counts the others.

@@ -100,6 +100,12 @@ pub const IDS_SKIPPED: &str = "eventstream_skipped_ids_total";
 pub const CONNECTIONS_OPEN: &str = "eventstream_connections_open";
 /// Connections closed by the guards, by `listener` and `reason`.
 pub const CONNECTIONS_REFUSED: &str = "eventstream_connections_refused_total";
+/// When the certificate of a `listener` expires, in seconds of the Unix time.
+pub const TLS_EXPIRES: &str = "eventstream_tls_certificate_expires_timestamp_seconds";
+/// Times that changed files of TLS were taken or not, by `listener`, `outcome`.
+pub const TLS_RELOADS: &str = "eventstream_tls_reloads_total";
+/// 1 while the files of a `listener`'s TLS cannot be used and older ones are.
+pub const TLS_RELOAD_FAILING: &str = "eventstream_tls_reload_failing";
 /// FutoIn requests, by `function` and `outcome`: `ok` or the error's name.
 pub const FUTOIN_REQUESTS: &str = "eventstream_futoin_requests_total";
 /// Open WebSockets of FutoIn clients.
@@ -109,6 +115,11 @@ pub const FUTOIN_SOCKETS: &str = "eventstream_futoin_sockets";
 pub const FUTOIN_REFUSALS: &str = "eventstream_futoin_refusals_total";
 /// Events that a FutoIn client wanted and that FutoIn cannot carry.
 pub const FUTOIN_BLOCKED: &str = "eventstream_futoin_blocked_total";
+/// Requests that were refused, by `reason`: `unauthenticated`, `not_allowed`, or
+/// `ended` for streams whose caller is no longer who it was.
+pub const REFUSALS: &str = "eventstream_refusals_total";
+/// 1 while the file of users cannot be read and those before stay in force.
+pub const USERS_STALE: &str = "eventstream_users_stale";
 /// Always 1; the `version` is its label.
 pub const BUILD_INFO: &str = "eventstream_build_info";
 
@@ -297,7 +308,25 @@ fn describe() {
     gauge!(RING_EVENTS, "recent events in memory");
     gauge!(HOLDS_OLDEST, "whether it holds the oldest events");
     gauge!(CONNECTIONS_OPEN, "open connections");
+    gauge!(
+        TLS_EXPIRES,
+        Unit::Seconds,
+        "Unix time at which the certificate expires"
+    );
+    counter!(
+        TLS_RELOADS,
+        "times that changed files of TLS were looked at"
+    );
+    gauge!(
+        TLS_RELOAD_FAILING,
+        "whether the files of TLS cannot be used"
+    );
     gauge!(BUILD_INFO, "the running version");
+    counter!(
+        REFUSALS,
+        "requests refused for want of credentials or rights"
+    );
+    gauge!(USERS_STALE, "whether the file of users cannot be read");
     describe_upkeep();
     describe_futoin();
 }

@@ -34,6 +34,9 @@ const (
 	DatabaseUnavailable Reason = "DATABASE_UNAVAILABLE"
 	Draining            Reason = "DRAINING"
 	ArchiveUnavailable  Reason = "ARCHIVE_UNAVAILABLE"
+	Unauthenticated     Reason = "UNAUTHENTICATED"
+	NotAllowed          Reason = "NOT_ALLOWED"
+	CredentialsEnded    Reason = "CREDENTIALS_ENDED"
 )
 
 // Error is a failure of the service or of the connection to it, or an argument

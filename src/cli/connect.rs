@@ -3,15 +3,24 @@
 //! A channel reconnects by itself at the next call, so commands that go on
 //! after a loss keep theirs.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
 
 use http::Uri;
 use tonic::{
     Request,
-    transport::{Channel, Endpoint},
+    service::interceptor::InterceptedService,
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 
-use super::failure::{Failure, root_cause};
+use super::{
+    credentials::Credentials,
+    failure::{Failure, root_cause},
+};
 use crate::proto::{
     admin_service_client::AdminServiceClient, gen_service_client::GenServiceClient,
     poll_service_client::PollServiceClient, push_service_client::PushServiceClient,
@@ -35,19 +44,63 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 pub(super) struct Target {
     #[arg(
         long,
-        help = "Server: HOST:PORT, http://HOST:PORT or unix:/PATH",
+        help = "Server: HOST:PORT, http://HOST:PORT, https://HOST:PORT or unix:/PATH",
         global = true,
         env = "EVENTSTREAM_ADDR",
         default_value = "127.0.0.1:50051",
         value_name = "ADDRESS"
     )]
     addr: Address,
+    #[command(flatten)]
+    tls: Tls,
+    #[command(flatten)]
+    credentials: Credentials,
+}
+
+/// How a server at `https://` is believed, and how it may believe us.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(super) struct Tls {
+    #[arg(
+        long,
+        help = "CAs (PEM) that the server's certificate may be of; left out: those of this machine",
+        global = true,
+        env = "EVENTSTREAM_TLS_CA",
+        value_name = "FILE"
+    )]
+    tls_ca: Option<PathBuf>,
+    #[arg(
+        long,
+        help = "Certificate (PEM) to show to the server",
+        global = true,
+        env = "EVENTSTREAM_TLS_CERT",
+        requires = "tls_key",
+        value_name = "FILE"
+    )]
+    tls_cert: Option<PathBuf>,
+    #[arg(
+        long,
+        help = "Its private key (PEM)",
+        global = true,
+        env = "EVENTSTREAM_TLS_KEY",
+        requires = "tls_cert",
+        value_name = "FILE"
+    )]
+    tls_key: Option<PathBuf>,
+    #[arg(
+        long,
+        help = "Name that the server's certificate must have; left out: that of the address",
+        global = true,
+        env = "EVENTSTREAM_TLS_NAME",
+        value_name = "NAME"
+    )]
+    tls_name: Option<String>,
 }
 
 /// As an argument.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Address {
     Tcp(String),
+    Tls(String),
     Unix(String),
 }
 
@@ -62,8 +115,11 @@ impl FromStr for Address {
                 path => Ok(Self::Unix(path.to_owned())),
             };
         }
-        if text.starts_with("https://") {
-            return Err("TLS is not supported here; use http:// or unix:".to_owned());
+        if let Some(rest) = text.strip_prefix("https://") {
+            return match rest.parse()? {
+                Self::Tcp(authority) if !rest.contains("://") => Ok(Self::Tls(authority)),
+                _ => Err("expected https://HOST:PORT".to_owned()),
+            };
         }
         let authority = text.strip_prefix("grpc://").unwrap_or(text);
         let authority = authority.strip_prefix("http://").unwrap_or(authority);
@@ -74,7 +130,7 @@ impl FromStr for Address {
             .and_then(|uri| uri.port_u16());
         match port {
             Some(_) => Ok(Self::Tcp(authority.to_owned())),
-            None => Err("expected HOST:PORT, http://HOST:PORT or unix:/PATH".to_owned()),
+            None => Err("expected HOST:PORT, http(s)://HOST:PORT or unix:/PATH".to_owned()),
         }
     }
 }
@@ -83,14 +139,19 @@ impl fmt::Display for Address {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(authority) => formatter.write_str(authority),
+            Self::Tls(authority) => write!(formatter, "https://{authority}"),
             Self::Unix(path) => write!(formatter, "unix:{path}"),
         }
     }
 }
 
 impl Target {
-    pub(super) fn at(addr: Address) -> Self {
-        Self { addr }
+    pub(super) fn at(addr: Address, tls: Tls, credentials: Credentials) -> Self {
+        Self {
+            addr,
+            tls,
+            credentials,
+        }
     }
 
     /// Connects now rather than at the first call, so that "nobody listens"
@@ -100,12 +161,21 @@ impl Target {
             address: self.addr.to_string(),
             cause: root_cause(error).unwrap_or_else(|| error.to_string()),
         };
+        // What cannot be sent is told before anybody is asked.
+        self.credentials.header()?;
         let uri = match &self.addr {
             Address::Tcp(authority) => format!("http://{authority}"),
+            Address::Tls(authority) => format!("https://{authority}"),
             Address::Unix(path) => format!("unix:{path}"),
         };
-        let endpoint = Endpoint::from_shared(uri)
-            .map_err(|error| unreachable(&error))?
+        let mut endpoint = Endpoint::from_shared(uri).map_err(|error| unreachable(&error))?;
+        if matches!(self.addr, Address::Tls(_)) {
+            let tls = self.tls.config()?;
+            endpoint = endpoint
+                .tls_config(tls)
+                .map_err(|error| unreachable(&error))?;
+        }
+        let endpoint = endpoint
             .connect_timeout(CONNECT_TIMEOUT)
             .http2_keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT);
@@ -113,40 +183,70 @@ impl Target {
             .connect()
             .await
             .map_err(|error| unreachable(&error))?;
-        Ok(Server { channel })
+        Ok(Server {
+            link: InterceptedService::new(channel, self.credentials.clone()),
+        })
     }
+}
+
+impl Tls {
+    fn config(&self) -> Result<ClientTlsConfig, Failure> {
+        let mut config = ClientTlsConfig::new();
+        config = match &self.tls_ca {
+            Some(path) => config.ca_certificate(Certificate::from_pem(pem("--tls-ca", path)?)),
+            None => config.with_native_roots(),
+        };
+        if let (Some(cert), Some(key)) = (&self.tls_cert, &self.tls_key) {
+            let (cert, key) = (pem("--tls-cert", cert)?, pem("--tls-key", key)?);
+            config = config.identity(Identity::from_pem(cert, key));
+        }
+        Ok(match &self.tls_name {
+            Some(name) => config.domain_name(name),
+            None => config,
+        })
+    }
+}
+
+fn pem(flag: &str, path: &Path) -> Result<Vec<u8>, Failure> {
+    std::fs::read(path)
+        .map_err(|error| Failure::Usage(format!("{flag}: {}: {error}", path.display())))
 }
 
 /// A connected server.
 #[derive(Clone)]
 pub(super) struct Server {
-    channel: Channel,
+    link: Link,
 }
+
+/// A connection that says who calls.
+pub(super) type Link = InterceptedService<Channel, Credentials>;
 
 impl Server {
     #[cfg(test)]
     pub(super) fn over(channel: Channel) -> Self {
-        Self { channel }
+        Self {
+            link: InterceptedService::new(channel, Credentials::default()),
+        }
     }
 
-    pub(super) fn channel(&self) -> Channel {
-        self.channel.clone()
+    pub(super) fn link(&self) -> Link {
+        self.link.clone()
     }
 
-    pub(super) fn generator(&self) -> GenServiceClient<Channel> {
-        GenServiceClient::new(self.channel()).max_encoding_message_size(MAX_MESSAGE_BYTES)
+    pub(super) fn generator(&self) -> GenServiceClient<Link> {
+        GenServiceClient::new(self.link()).max_encoding_message_size(MAX_MESSAGE_BYTES)
     }
 
-    pub(super) fn poll(&self) -> PollServiceClient<Channel> {
-        PollServiceClient::new(self.channel()).max_decoding_message_size(MAX_MESSAGE_BYTES)
+    pub(super) fn poll(&self) -> PollServiceClient<Link> {
+        PollServiceClient::new(self.link()).max_decoding_message_size(MAX_MESSAGE_BYTES)
     }
 
-    pub(super) fn push(&self) -> PushServiceClient<Channel> {
-        PushServiceClient::new(self.channel()).max_decoding_message_size(MAX_MESSAGE_BYTES)
+    pub(super) fn push(&self) -> PushServiceClient<Link> {
+        PushServiceClient::new(self.link()).max_decoding_message_size(MAX_MESSAGE_BYTES)
     }
 
-    pub(super) fn admin(&self) -> AdminServiceClient<Channel> {
-        AdminServiceClient::new(self.channel()).max_decoding_message_size(MAX_MESSAGE_BYTES)
+    pub(super) fn admin(&self) -> AdminServiceClient<Link> {
+        AdminServiceClient::new(self.link()).max_decoding_message_size(MAX_MESSAGE_BYTES)
     }
 }
 
@@ -178,6 +278,7 @@ mod tests {
             ("http://[::1]:50051/", "[::1]:50051"),
             ("unix:/run/evt.sock", "unix:/run/evt.sock"),
             ("unix:///run/evt.sock", "unix:/run/evt.sock"),
+            ("https://evt.example:443/", "https://evt.example:443"),
         ] {
             assert_eq!(parsed(text).as_deref(), Ok(shown), "{text}");
         }
@@ -189,7 +290,9 @@ mod tests {
             "",
             "localhost",
             ":50051",
-            "https://a:1",
+            "https://a",
+            "https://http://a:1",
+            "https://unix:/a",
             "http://a:1/path",
             "ftp://a:1",
             "unix:",
@@ -204,6 +307,8 @@ mod tests {
     async fn nobody_there_names_the_address() {
         let target = Target {
             addr: Address::Unix("/nowhere/evt.sock".to_owned()),
+            credentials: Credentials::default(),
+            tls: Tls::default(),
         };
         let failure = target.connect().await.err().expect("nobody listens");
         assert!(

@@ -221,6 +221,10 @@ fn hint_for(reason: &str, component: &str) -> Option<String> {
              {component} --to oldest"
         ),
         "BEYOND_HEAD" => "no event has that ID yet: see `eventstream status`".to_owned(),
+        "UNAUTHENTICATED" => {
+            "say who calls, by --token-file, --token or EVENTSTREAM_TOKEN".to_owned()
+        }
+        "NOT_ALLOWED" => "an administrator grants it in the service's auth.file".to_owned(),
         "REQUEST_ID_REUSED" => "use a new --request-id for other events".to_owned(),
         "NOT_SETTLED" | "DATABASE_UNAVAILABLE" | "DRAINING" | "OVERLOADED" => {
             "try again in a moment".to_owned()

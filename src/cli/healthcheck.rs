@@ -82,7 +82,7 @@ async fn check(args: &Args) -> Result<Health, Failure> {
     let request = HealthCheckRequest {
         service: args.service.clone(),
     };
-    let mut client = HealthClient::new(server.channel());
+    let mut client = HealthClient::new(server.link());
     let response = client.check(call_within(request, PROBE_TIMEOUT)).await;
     judge(response.map(|response| response.into_inner().status()))
 }

@@ -9,6 +9,7 @@ mod add;
 mod archive;
 mod connect;
 mod consumers;
+mod credentials;
 mod failure;
 mod frontier;
 mod healthcheck;
@@ -20,6 +21,7 @@ mod retry;
 mod session;
 mod status;
 mod tail;
+mod token;
 mod values;
 mod views;
 
@@ -58,6 +60,8 @@ pub enum Command {
     Frontier(frontier::Args),
     /// Ask whether the server is serving (grpc.health.v1)
     Healthcheck(healthcheck::Args),
+    /// Make a bearer token, and its hash for the file of users
+    Token(token::Args),
     /// Print a completion script for a shell
     #[command(after_help = "Examples:\n  \
         eventstream completions bash > /etc/bash_completion.d/eventstream\n  \
@@ -101,6 +105,7 @@ impl Command {
             Self::Archive(args) => archive::run(args, &mut output).await,
             Self::Frontier(args) => frontier::run(args, &mut output).await,
             Self::Healthcheck(args) => return healthcheck::run(args, &mut output).await,
+            Self::Token(args) => token::run(args, &mut output),
             Self::Completions { shell } => completions(*shell, program, &mut output),
         };
         let result = result.and_then(|()| output.flush().map_err(Failure::Output));
@@ -123,6 +128,7 @@ impl Command {
             Self::Archive(args) => args.format(),
             Self::Frontier(args) => args.format(),
             Self::Healthcheck(args) => args.format,
+            Self::Token(args) => args.format,
             Self::Completions { .. } => Format::TEXT,
         }
     }
@@ -138,6 +144,7 @@ impl Command {
             | Self::Status(_)
             | Self::Frontier(_)
             | Self::Healthcheck(_)
+            | Self::Token(_)
             | Self::Completions { .. } => None,
         }
     }

@@ -5,12 +5,13 @@ use std::{path::Path, time::Duration};
 use super::{
     options::{DURATION, Opt, SWITCH, opt},
     resolve::Reader,
+    tls,
     value::{self, Read},
 };
 use crate::{
     futoin::{Delivery, Options, Served, Users},
     limits,
-    listen::Address,
+    listen::{Address, TlsFiles},
     origins::Origins,
 };
 
@@ -19,6 +20,8 @@ use crate::{
 pub struct Futoin {
     /// A listener of its own; none: that of the HTTP front.
     pub listen: Option<Address>,
+    /// Its TLS, if it speaks any.
+    pub tls: Option<TlsFiles>,
     /// Everything else.
     pub options: Options,
 }
@@ -201,7 +204,12 @@ pub(super) fn futoin(
             "can be reached from other machines, and has no users",
         );
     }
-    path.map(|_| Futoin { listen, options })
+    let tls = tls::tls(reader, tls::Front::Futoin, listen.as_ref());
+    path.map(|_| Futoin {
+        listen,
+        tls,
+        options,
+    })
 }
 
 fn users(reader: &mut Reader, read_file: impl Fn(&Path) -> std::io::Result<String>) -> Users {

@@ -11,6 +11,7 @@ mod fault;
 mod futoin;
 mod options;
 mod resolve;
+mod tls;
 mod value;
 
 use std::path::{Path, PathBuf};
@@ -29,8 +30,9 @@ pub use futoin::Futoin;
 pub use options::{CONFIG_FILE, OPTIONS, Opt, markdown_table, serve_command};
 pub use value::{identifier as table_name, place};
 
+use crate::auth;
 use crate::limits;
-use crate::listen::Address;
+use crate::listen::{Address, TlsFiles};
 use crate::origins::Origins;
 use crate::telemetry::LogFormat;
 use crate::upkeep::{Discarding, ExpiryRule};
@@ -49,6 +51,12 @@ pub struct Config {
     pub http: Option<Address>,
     /// Whether the console is served there.
     pub console: bool,
+    /// Its TLS, if it speaks any.
+    pub http_tls: Option<TlsFiles>,
+    /// Whether anybody may see the metrics, though there are users.
+    pub metrics_open: bool,
+    /// The file of users; none: everybody is `local`.
+    pub auth: Option<PathBuf>,
     /// The front for clients of the original; none if switched off.
     pub futoin: Option<Futoin>,
     /// The stream itself.
@@ -123,6 +131,8 @@ pub struct Archive {
 pub struct Grpc {
     /// Where it listens.
     pub listen: Address,
+    /// Its TLS, if it speaks any.
+    pub tls: Option<TlsFiles>,
     /// Connections at a time.
     pub max_connections: usize,
     /// Whether it tells its contract to tools.
@@ -198,12 +208,16 @@ pub fn load(
     // Also where another process archives.
     let archiving = archive.is_some();
     let http = reader.get("http.listen", value::address_or_off);
+    let auth = reader.get("auth.file", users_file);
     let config = Config {
         db: db(&mut reader),
         archive,
         grpc: grpc(&mut reader),
-        console: console(&mut reader, http.as_ref()),
+        console: console(&mut reader, http.as_ref(), auth.is_some()),
+        http_tls: tls::tls(&mut reader, tls::Front::Http, http.as_ref()),
         http,
+        metrics_open: reader.get("http.metrics_open", value::boolean),
+        auth,
         futoin: futoin::futoin(&mut reader, &read_file),
         stream: stream(&mut reader),
         discard: discard(&mut reader, archiving),
@@ -280,8 +294,10 @@ fn archive(reader: &mut Reader) -> Option<Archive> {
 }
 
 fn grpc(reader: &mut Reader) -> Grpc {
+    let listen = reader.get("grpc.listen", value::address);
     Grpc {
-        listen: reader.get("grpc.listen", value::address),
+        tls: tls::tls(reader, tls::Front::Grpc, Some(&listen)),
+        listen,
         max_connections: reader.get(
             "grpc.max_connections",
             value::count(1, limits::MAX_CONNECTIONS),
@@ -294,9 +310,9 @@ fn grpc(reader: &mut Reader) -> Grpc {
 
 /// Without credentials whoever reaches the console moves consumers, so it is
 /// not opened to a network by the way, with `/metrics`.
-fn console(reader: &mut Reader, http: Option<&Address>) -> bool {
+fn console(reader: &mut Reader, http: Option<&Address>, users: bool) -> bool {
     let asked = reader.get("http.console", value::on_off_or_auto);
-    http.is_some_and(|address| asked.unwrap_or_else(|| address.is_local()))
+    http.is_some_and(|address| asked.unwrap_or_else(|| users || address.is_local()))
 }
 
 fn stream(reader: &mut Reader) -> Stream {
@@ -371,20 +387,39 @@ fn discard(reader: &mut Reader, archiving: bool) -> Option<Discarding> {
     enabled.then_some(discarding)
 }
 
-/// Without credentials everybody who can connect is the operator.
+/// A file of users that is in order, or nothing.
+fn users_file(text: &str) -> value::Read<Option<PathBuf>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let file = PathBuf::from(text);
+    match auth::check(&file) {
+        Ok(()) => Ok(Some(file)),
+        Err(fault) => Err(format!("has a fault: {fault}")),
+    }
+}
+
+/// Without credentials everybody who can connect is the operator, and without
+/// encryption so is everybody who listens on the way.
 fn check_exposure(reader: &mut Reader, config: &Config) {
     let insecure = reader.get("insecure", value::boolean);
     let listeners = [
-        ("grpc.listen", Some(&config.grpc.listen)),
-        ("http.listen", config.http.as_ref()),
+        ("grpc.listen", Some(&config.grpc.listen), &config.grpc.tls),
+        ("http.listen", config.http.as_ref(), &config.http_tls),
     ];
-    for (key, address) in listeners {
-        if !insecure && address.is_some_and(|address| !address.is_local()) {
-            reader.blame(
-                key,
-                "can be reached from other machines, and there is no authentication yet; \
-                 give --insecure if the network is protected otherwise",
+    for (key, address, tls) in listeners {
+        let safe = insecure || (config.auth.is_some() && tls.is_some());
+        if !safe && address.is_some_and(|address| !address.is_local()) {
+            let lacking = if config.auth.is_some() {
+                "without TLS the tokens of users can be read on the way"
+            } else {
+                "without an auth.file everybody may do everything"
+            };
+            let rule = format!(
+                "can be reached from other machines, and {lacking}; \
+                 give --insecure if the network is protected otherwise"
             );
+            reader.blame(key, &rule);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use clap::{Arg, Command};
 
-use super::futoin;
+use super::{futoin, tls};
 
 /// Every variable of ours begins with this.
 pub(super) const ENVIRONMENT_PREFIX: &str = "EVENTSTREAM_";
@@ -97,23 +97,34 @@ pub const CONFIG_FILE: Opt = opt(
 /// All options that may stand in the file too.
 pub const OPTIONS: &[Opt] = &joined();
 
-const COUNT: usize = TABLE.len() + futoin::TABLE.len();
+/// The tables that it is joined of, each beside what reads it.
+const TABLES: [&[Opt]; 5] = [TABLE, &tls::GRPC, &tls::HTTP, &futoin::TABLE, &tls::FUTOIN];
+
+const COUNT: usize = {
+    let (mut count, mut table) = (0, 0);
+    while table < TABLES.len() {
+        count += TABLES[table].len();
+        table += 1;
+    }
+    count
+};
 
 const fn joined() -> [Opt; COUNT] {
     let mut all = [CONFIG_FILE; COUNT];
-    let mut at = 0;
-    while at < COUNT {
-        all[at] = if at < TABLE.len() {
-            TABLE[at]
-        } else {
-            futoin::TABLE[at - TABLE.len()]
-        };
-        at += 1;
+    let (mut at, mut table) = (0, 0);
+    while table < TABLES.len() {
+        let mut row = 0;
+        while row < TABLES[table].len() {
+            all[at] = TABLES[table][row];
+            at += 1;
+            row += 1;
+        }
+        table += 1;
     }
     all
 }
 
-/// Those of everything but the FutoIn front.
+/// Those that are read in `config` itself.
 const TABLE: &[Opt] = &[
     Opt {
         secret: true,
@@ -280,14 +291,28 @@ const TABLE: &[Opt] = &[
         "http-console",
         "auto",
         "auto|on|off",
-        "The console for operators at /console; auto: where only this machine reaches it",
+        "The console for operators at /console; auto: where only this machine reaches it, or users are known",
+    ),
+    opt(
+        "http.metrics_open",
+        "http-metrics-open",
+        "false",
+        SWITCH,
+        "Show /metrics to anybody, though there are users; else to those with observe",
+    ),
+    opt(
+        "auth.file",
+        "auth-file",
+        "",
+        "FILE",
+        "Users, their credentials and rights, in TOML; empty: everybody is local and may do everything",
     ),
     opt(
         "insecure",
         "insecure",
         "false",
         SWITCH,
-        "Allow addresses that other machines reach, though nobody is authenticated",
+        "Allow addresses that other machines reach, though nobody is known, or tokens can be read on the way",
     ),
     opt(
         "stream.poll_active",

@@ -14,7 +14,14 @@ use super::options::{CONFIG_FILE, ENVIRONMENT_PREFIX, OPTIONS, Opt, find};
 use super::value::Read;
 
 /// Variables of the command-line client, which may be set beside ours.
-const CLIENT_VARIABLES: [&str; 2] = ["EVENTSTREAM_ADDR", "EVENTSTREAM_TOKEN"];
+const CLIENT_VARIABLES: [&str; 6] = [
+    "EVENTSTREAM_ADDR",
+    "EVENTSTREAM_TOKEN",
+    "EVENTSTREAM_TLS_CA",
+    "EVENTSTREAM_TLS_CERT",
+    "EVENTSTREAM_TLS_KEY",
+    "EVENTSTREAM_TLS_NAME",
+];
 
 /// The text of every option, and the faults so far.
 pub(super) struct Reader {

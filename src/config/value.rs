@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::{DbUrl, Galera, LatePolicy, MysqlUrl, Place, PostgresUrl, Synchronous};
+use crate::event::Pattern;
 use crate::limits;
 use crate::listen::Address;
 use crate::telemetry::{self, LogFormat};
@@ -191,7 +192,7 @@ fn expiry_rule(text: &str) -> Read<ExpiryRule> {
         .filter(|word| !word.contains('='))
         .ok_or(RULE)?;
     let mut rule = ExpiryRule {
-        pattern: pattern.to_owned(),
+        pattern: Pattern::new(pattern),
         warn: None,
         unregister: None,
     };

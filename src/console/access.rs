@@ -1,36 +1,33 @@
-//! Who may use the console, decided before anything else is looked at.
+//! Who uses the console, found out before anything else is looked at.
 //!
-//! Without credentials everybody who reaches the listener is the operator, also
-//! a web page that the operator's browser happens to show. So a request must
-//! come from a page of this service: its `Host` may not be a name, which
-//! somebody else's DNS could lead here, and its origin must be that host.
+//! Without users everybody who reaches the listener is the operator, also a web
+//! page that the operator's browser happens to show; a certificate goes with
+//! every request of a browser, too. So a request must come from a page of this
+//! service: its origin must be its `Host`, which without users may not be a
+//! name, because somebody else's DNS could lead it here.
 
 use std::net::IpAddr;
 
 use axum::{
-    extract::Request,
-    http::{Extensions, HeaderMap, StatusCode, Uri, header, uri::Authority},
+    extract::{Request, State},
+    http::{HeaderMap, StatusCode, Uri, header, uri},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
 
 use super::{answer::Failure, api, page};
-use crate::event::User;
+use crate::{auth::Authority, error::Error};
 
 const FETCH_SITE: &str = "sec-fetch-site";
 
-/// Who calls.
-#[derive(Debug, Clone)]
-pub(super) struct Caller {
-    pub(super) user: User,
-    /// Whether it may move and remove consumers.
-    pub(super) administers: bool,
-}
-
 /// Lets through what may be answered, and dresses the answer.
-pub(super) async fn guard(mut request: Request, next: Next) -> Response {
+pub(super) async fn guard(
+    State(authority): State<Authority>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let is_api = api::is_below(request.uri().path());
-    let outcome = admit(&mut request, is_api);
+    let outcome = admit(&authority, &mut request, is_api);
     let mut response = match outcome {
         Ok(()) => next.run(request).await,
         Err(failure) if is_api => failure.into_response(),
@@ -40,51 +37,47 @@ pub(super) async fn guard(mut request: Request, next: Next) -> Response {
     response
 }
 
-fn admit(request: &mut Request, is_api: bool) -> Result<(), Failure> {
+/// The page itself is for everybody: it asks for the credentials.
+fn admit(authority: &Authority, request: &mut Request, is_api: bool) -> Result<(), Failure> {
     let host = host(request.uri(), request.headers())?;
-    check_host(&host)?;
+    if authority.is_open() {
+        check_host(&host)?;
+    }
     // A link from another site may lead to the page.
     if is_api {
         check_origin(&host, request.headers())?;
-        let caller = caller(request.headers(), request.extensions());
+        let caller = authority.of_headers(request.headers(), request.extensions());
+        let caller = caller.map_err(Error::from)?;
         request.extensions_mut().insert(caller);
     }
     Ok(())
 }
 
-/// Without credentials everyone is `local`, with every right.
-fn caller(_headers: &HeaderMap, _extensions: &Extensions) -> Caller {
-    Caller {
-        user: User::local(),
-        administers: true,
-    }
-}
-
 /// What the browser was told to connect to; HTTP/2 has it in the URI.
-fn host(uri: &Uri, headers: &HeaderMap) -> Result<Authority, Failure> {
+fn host(uri: &Uri, headers: &HeaderMap) -> Result<uri::Authority, Failure> {
     let named = headers
         .get(header::HOST)
         .and_then(|host| host.to_str().ok());
-    let told = uri.authority().map(Authority::as_str).or(named);
+    let told = uri.authority().map(uri::Authority::as_str).or(named);
     told.and_then(|host| host.parse().ok()).ok_or_else(|| {
         let message = "the request must have one Host";
         Failure::new(StatusCode::BAD_REQUEST, "INVALID_FIELD", message)
     })
 }
 
-fn check_host(host: &Authority) -> Result<(), Failure> {
+fn check_host(host: &uri::Authority) -> Result<(), Failure> {
     let name = host.host();
     let address = name.trim_start_matches('[').trim_end_matches(']');
     if name.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok() {
         return Ok(());
     }
     Err(Failure::forbidden(format!(
-        "without credentials the console is served under an IP address or localhost, not as {name}: \
+        "without users the console is served under an IP address or localhost, not as {name}: \
          a name could lead here from anybody's page"
     )))
 }
 
-fn check_origin(host: &Authority, headers: &HeaderMap) -> Result<(), Failure> {
+fn check_origin(host: &uri::Authority, headers: &HeaderMap) -> Result<(), Failure> {
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or(""));
     let site = text(FETCH_SITE).is_none_or(|site| matches!(site, "same-origin" | "none"));
     let origin = text(header::ORIGIN.as_str()).is_none_or(|origin| {
@@ -101,7 +94,7 @@ fn check_origin(host: &Authority, headers: &HeaderMap) -> Result<(), Failure> {
 mod tests {
     use super::*;
 
-    fn authority(text: &str) -> Authority {
+    fn authority(text: &str) -> uri::Authority {
         text.parse().unwrap()
     }
 

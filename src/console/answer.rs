@@ -3,7 +3,7 @@
 use axum::{
     Json,
     extract::rejection::{JsonRejection, QueryRejection},
-    http::StatusCode,
+    http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
@@ -45,7 +45,7 @@ impl Failure {
 
     /// What a browser must not do, or somebody without the right.
     pub(super) fn forbidden(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::FORBIDDEN, "PERMISSION_DENIED", message)
+        Self::new(StatusCode::FORBIDDEN, "NOT_ALLOWED", message)
     }
 
     pub(super) fn view(&self) -> View<'_> {
@@ -77,7 +77,13 @@ impl From<QueryRejection> for Failure {
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let body = Json(Body { error: self.view() });
-        (self.status, body).into_response()
+        let mut response = (self.status, body).into_response();
+        if self.status == StatusCode::UNAUTHORIZED {
+            let bearer = HeaderValue::from_static("Bearer");
+            let headers = response.headers_mut();
+            headers.insert(header::WWW_AUTHENTICATE, bearer);
+        }
+        response
     }
 }
 
@@ -89,6 +95,8 @@ pub(super) fn field(name: &'static str) -> impl FnOnce(Invalid) -> Failure {
 fn status(error: &Error) -> StatusCode {
     match error {
         Error::InvalidField { .. } | Error::LiveNotAllowed => StatusCode::BAD_REQUEST,
+        Error::Unauthenticated { .. } | Error::CredentialsEnded { .. } => StatusCode::UNAUTHORIZED,
+        Error::NotAllowed { .. } => StatusCode::FORBIDDEN,
         Error::NotRegistered { .. } => StatusCode::NOT_FOUND,
         Error::StaleEpoch { .. }
         | Error::TakenOver { .. }

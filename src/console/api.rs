@@ -11,17 +11,17 @@ use axum::{
     response::{IntoResponse as _, Response, sse::Sse},
     routing::{get, post},
 };
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 
 use super::{
     Shared,
-    access::Caller,
     answer::{Failure, field},
     tail::Tail,
     views,
 };
 use crate::{
+    auth::Principal,
     error::Error,
     event::{Component, EventId, EventType, Moment, StartAt, User, Want},
     limits,
@@ -58,7 +58,7 @@ struct Search {
 
 async fn state(
     State(shared): State<Arc<Shared>>,
-    Extension(caller): Extension<Caller>,
+    Extension(caller): Extension<Principal>,
     query: Result<Query<Search>, QueryRejection>,
 ) -> Result<Json<views::State>, Failure> {
     let Query(Search { search }) = query?;
@@ -66,8 +66,8 @@ async fn state(
         let rule = format!("must be at most {} characters", limits::CONSOLE_SEARCH);
         return Err(Error::invalid("search", rule).into());
     }
+    let glance = shared.glance(&caller).await?;
     shared.attention.draw();
-    let glance = shared.glance().await?;
     Ok(Json(views::State::of(
         &glance,
         shared.facts,
@@ -86,10 +86,19 @@ struct Since {
 
 async fn history(
     State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Principal>,
     query: Result<Query<Since>, QueryRejection>,
 ) -> Result<Json<views::HistoryView>, Failure> {
     let Query(Since { since }) = query?;
-    shared.attention.draw();
+    // A page in the background asks for nothing else: its next answer has how
+    // far the consumers were now.
+    match shared.glance(&caller).await {
+        Err(Error::NotAllowed { right, why }) => {
+            return Err(Error::NotAllowed { right, why }.into());
+        }
+        // What is in memory can be told without the database.
+        Ok(_) | Err(_) => shared.attention.draw(),
+    }
     let since = Moment::from_unix_millis(since);
     let slots = shared
         .history()
@@ -112,7 +121,7 @@ struct Filter {
 
 async fn tail(
     State(shared): State<Arc<Shared>>,
-    Extension(caller): Extension<Caller>,
+    Extension(caller): Extension<Principal>,
     query: Result<Query<Filter>, QueryRejection>,
 ) -> Result<Response, Failure> {
     let Query(Filter { types }) = query?;
@@ -122,8 +131,7 @@ async fn tail(
     };
     let permit = Arc::clone(&shared.tails).try_acquire_owned();
     let permit = permit.map_err(|_| full)?;
-    shared.attention.draw();
-    let tail = Tail::open(&shared.stream, caller.user, want, permit).await?;
+    let tail = Tail::open(&shared.gate, caller, want, permit).await?;
     // A proxy in between shall not gather it.
     let unbuffered = [(
         HeaderName::from_static("x-accel-buffering"),
@@ -207,17 +215,15 @@ struct Sought {
 
 async fn seek(
     State(shared): State<Arc<Shared>>,
-    Extension(caller): Extension<Caller>,
+    Extension(caller): Extension<Principal>,
     body: Result<Json<Seek>, JsonRejection>,
 ) -> Result<Json<Sought>, Failure> {
-    may_administer(&caller)?;
     let Json(Seek { consumer, to }) = body?;
     let (user, component) = consumer.parse()?;
-    let sought = shared.stream.seek(user, component, to.parse()?).await?;
+    let to = to.parse()?;
+    let sought = shared.gate.seek(&caller, user, component, to).await?;
     shared.changed().await;
-    tracing::info!(by = caller.user.as_str(), consumer = %sought.consumer.key,
-        position = %sought.consumer.position, "consumer sought at the console");
-    let consumer = views::Consumer::of(&sought, None);
+    let consumer = views::Consumer::of(&sought, &caller, None);
     Ok(Json(Sought { consumer }))
 }
 
@@ -226,31 +232,12 @@ struct Unregistered {}
 
 async fn unregister(
     State(shared): State<Arc<Shared>>,
-    Extension(caller): Extension<Caller>,
+    Extension(caller): Extension<Principal>,
     body: Result<Json<Which>, JsonRejection>,
 ) -> Result<Json<Unregistered>, Failure> {
-    may_administer(&caller)?;
     let Json(which) = body?;
     let (user, component) = which.parse()?;
-    shared.stream.unregister(user, component).await?;
+    shared.gate.unregister(&caller, user, component).await?;
     shared.changed().await;
-    tracing::info!(
-        by = caller.user.as_str(),
-        user = which.user,
-        component = which.component,
-        "consumer unregistered at the console"
-    );
     Ok(Json(Unregistered {}))
-}
-
-fn may_administer(caller: &Caller) -> Result<(), Failure> {
-    if caller.administers {
-        return Ok(());
-    }
-    let message = "this needs the right to administer";
-    Err(Failure::new(
-        StatusCode::FORBIDDEN,
-        "PERMISSION_DENIED",
-        message,
-    ))
 }

@@ -1,8 +1,8 @@
 //! The console: a page for operators on the HTTP listener, and what it asks.
 //!
 //! The page is part of the program and fetches nothing from elsewhere. Behind
-//! it is a small API of JSON over [`EventStream`], the same calls that the gRPC
-//! front makes: `access` decides who may call, `api` answers, `tail` streams,
+//! it is a small API of JSON over the [`Gate`], the same calls that the gRPC
+//! front makes: `access` finds out who calls, `api` answers, `tail` streams,
 //! `history` keeps the last hour and `sampler` fills it. While nobody looks,
 //! nothing of this asks the database anything.
 
@@ -30,9 +30,10 @@ use tokio_util::sync::CancellationToken;
 
 use self::history::History;
 use crate::{
+    auth::{Authority, Gate, Principal, Right},
     error::Error,
     limits,
-    stream::{EventStream, Glance},
+    stream::{Glance, Observer},
 };
 
 /// What the page tells of the configuration.
@@ -64,7 +65,7 @@ pub struct Console(Arc<Shared>);
 
 /// What its requests and its task share.
 struct Shared {
-    stream: EventStream,
+    gate: Gate,
     facts: Facts,
     history: Mutex<History>,
     attention: Attention,
@@ -75,11 +76,11 @@ struct Shared {
 }
 
 impl Console {
-    /// A console over `stream` that nobody has looked at yet.
+    /// A console that nobody has looked at yet.
     #[must_use]
-    pub fn new(stream: EventStream, facts: Facts) -> Self {
+    pub fn new(gate: Gate, facts: Facts) -> Self {
         Self(Arc::new(Shared {
-            stream,
+            gate,
             facts,
             history: Mutex::default(),
             attention: Attention::default(),
@@ -89,25 +90,31 @@ impl Console {
     }
 
     /// Its paths, to be served by `listen`.
-    pub fn router(&self) -> Router {
+    pub fn router(&self, authority: Authority) -> Router {
         page::routes()
             .merge(api::routes(Arc::clone(&self.0)))
-            .layer(middleware::from_fn(access::guard))
+            .layer(middleware::from_fn_with_state(authority, access::guard))
     }
 
     /// Keeps the last hour, until `stopping`.
     ///
     /// # Errors
     /// None; the type is that of a task.
-    pub async fn keep_history(self, stopping: CancellationToken) -> anyhow::Result<()> {
-        sampler::run(&self.0, &stopping).await;
+    pub async fn keep_history(
+        self,
+        observer: Observer,
+        stopping: CancellationToken,
+    ) -> anyhow::Result<()> {
+        sampler::run(&self.0, observer, &stopping).await;
         Ok(())
     }
 }
 
 impl Shared {
-    /// The stream and its consumers as they are now, or were a moment ago.
-    async fn glance(&self) -> Result<Arc<Glance>, Error> {
+    /// The stream and its consumers as they are now, or were a moment ago, for
+    /// who may see them.
+    async fn glance(&self, caller: &Principal) -> Result<Arc<Glance>, Error> {
+        caller.require(caller.may_observe(), Right::Observe, &"see the console")?;
         // Held over the look: who comes meanwhile shares it.
         let mut last = self.glance.lock().await;
         if let Some((at, glance)) = last.as_ref()
@@ -115,7 +122,7 @@ impl Shared {
         {
             return glance.clone();
         }
-        let glance = self.stream.glance().await.map(Arc::new);
+        let glance = self.gate.glance(caller).await.map(Arc::new);
         *last = Some((Instant::now(), glance.clone()));
         glance
     }

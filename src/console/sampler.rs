@@ -1,19 +1,15 @@
-//! The task that fills the history, from memory alone while nobody looks.
+//! The task that fills the history, from memory alone.
 //!
-//! What subscribers and scrapes make known is taken as it comes. While somebody
-//! looks, the console listens itself, and sees to it that the consumers are
-//! looked at once in a slot.
+//! What subscribers, scrapes and the page's own questions make known is taken as
+//! it comes. While somebody looks, the console listens itself.
 
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
-use crate::{event::Moment, limits};
+use crate::{event::Moment, limits, stream::Observer};
 
-pub(super) async fn run(shared: &Shared, stopping: &CancellationToken) {
+pub(super) async fn run(shared: &Shared, mut observer: Observer, stopping: &CancellationToken) {
     let sampling = async {
-        let mut observer = shared.stream.observer();
-        let mut lags_at: Option<Instant> = None;
         loop {
             let attended = shared.attention.is_there();
             observer.listen(attended);
@@ -23,14 +19,7 @@ pub(super) async fn run(shared: &Shared, stopping: &CancellationToken) {
                 shared.attention.wait(limits::HISTORY_LOOK).await;
             }
             let seen = observer.look();
-            if seen.lags.is_some() {
-                lags_at = Some(Instant::now());
-            }
             shared.history().note(Moment::now(), seen);
-            if attended && lags_at.is_none_or(|at| at.elapsed() >= limits::HISTORY_SLOT) {
-                // A database that is away shows on the page by itself.
-                let _ = shared.glance().await;
-            }
         }
     };
     // Nothing is lost with it.

@@ -17,18 +17,19 @@ use tokio::{
 
 use super::{answer::Failure, views};
 use crate::{
+    auth::{Gate, Principal, Supervised},
     error::Error,
-    event::{Component, Event, EventId, Label, StartAt, User, Want},
+    event::{Component, Event, EventId, Label, StartAt, Want},
     limits,
-    stream::{Conflict, Delivery, EventStream, Group, PushLimits, Subscribe, Subscription},
+    stream::{Conflict, Delivery, Group, PushLimits, Subscribe},
 };
 
 /// One page's tail.
 pub(super) struct Tail {
-    stream: EventStream,
-    user: User,
+    gate: Gate,
+    caller: Principal,
     want: Want,
-    subscription: Subscription,
+    subscription: Supervised,
     /// What the next message has, the latest of what came.
     shown: VecDeque<views::Event>,
     skipped: u64,
@@ -56,22 +57,22 @@ struct Events<'a> {
 impl Tail {
     /// Begins shortly before the frontier.
     pub(super) async fn open(
-        stream: &EventStream,
-        user: User,
+        gate: &Gate,
+        caller: Principal,
         want: Want,
         permit: OwnedSemaphorePermit,
     ) -> Result<Self, Error> {
-        let frontier = stream.settled_up_to(EventId::MAX).await?;
+        let frontier = gate.settled_up_to(EventId::MAX).await?;
         let near = EventId::stored(frontier.get() - limits::CONSOLE_TAIL_BACK);
-        let subscription = match subscribe(stream, &user, &want, StartAt::After(near)).await {
+        let subscription = match subscribe(gate, &caller, &want, StartAt::After(near)).await {
             Err(Error::Discarded { .. } | Error::Archive) => {
-                subscribe(stream, &user, &want, StartAt::Now).await?
+                subscribe(gate, &caller, &want, StartAt::Now).await?
             }
             opened => opened?,
         };
         Ok(Self {
-            stream: stream.clone(),
-            user,
+            gate: gate.clone(),
+            caller,
             want,
             subscription,
             shown: VecDeque::new(),
@@ -153,7 +154,7 @@ impl Tail {
     /// Goes on after an event that cannot be delivered.
     async fn pass(&mut self, id: EventId, fault: &impl ToString) -> Option<sse::Event> {
         let start = StartAt::After(id);
-        match subscribe(&self.stream, &self.user, &self.want, start).await {
+        match subscribe(&self.gate, &self.caller, &self.want, start).await {
             Ok(subscription) => {
                 self.subscription = subscription;
                 Some(event("unreadable", &(id.to_string(), fault.to_string())))
@@ -181,13 +182,13 @@ impl Tail {
 }
 
 async fn subscribe(
-    stream: &EventStream,
-    user: &User,
+    gate: &Gate,
+    caller: &Principal,
     want: &Want,
     start: StartAt,
-) -> Result<Subscription, Error> {
+) -> Result<Supervised, Error> {
     let subscribe = Subscribe {
-        user: user.clone(),
+        user: caller.user.clone(),
         component: Component::parse(Component::LIVE).map_err(Error::field("component"))?,
         want: want.clone(),
         start: Some(start),
@@ -203,7 +204,7 @@ async fn subscribe(
         conflict: Conflict::StandBy,
         label: Label::default(),
     };
-    stream.subscribe(subscribe).await
+    gate.subscribe(caller, subscribe).await
 }
 
 fn shown(event: &Event) -> views::Event {

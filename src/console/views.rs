@@ -7,10 +7,10 @@ use serde::Serialize;
 
 use super::{
     Facts,
-    access::Caller,
     history::{Slot, Tally},
 };
 use crate::{
+    auth::Principal,
     event::{ConsumerKey, Moment},
     limits,
     store::{Blocker, Lease},
@@ -22,7 +22,6 @@ use crate::{
 pub(super) struct State {
     now: i64,
     user: String,
-    administers: bool,
     version: &'static str,
     database: &'static str,
     replica: String,
@@ -94,6 +93,8 @@ pub(super) struct Consumer {
     problem: Option<String>,
     /// Whether the oldest events are kept for it.
     holds_oldest: bool,
+    /// Whether the caller may move and remove it.
+    governed: bool,
 }
 
 /// An event of the tail.
@@ -133,13 +134,12 @@ pub(super) struct SlotView {
 }
 
 impl State {
-    pub(super) fn of(glance: &Glance, facts: Facts, caller: &Caller, search: &str) -> Self {
+    pub(super) fn of(glance: &Glance, facts: Facts, caller: &Principal, search: &str) -> Self {
         let status = &glance.status;
         let waiting = status.bounds.head.distance_from(status.frontier);
         Self {
             now: Moment::now().unix_millis(),
             user: caller.user.as_str().to_owned(),
-            administers: caller.administers,
             version: env!("CARGO_PKG_VERSION"),
             database: status.database,
             replica: status.replica.to_string(),
@@ -163,12 +163,12 @@ impl State {
             open_streams: status.open_streams,
             ring_bytes: status.ring_bytes,
             upkeep: facts,
-            consumers: consumers(glance, search),
+            consumers: consumers(glance, caller, search),
         }
     }
 }
 
-fn consumers(glance: &Glance, search: &str) -> Consumers {
+fn consumers(glance: &Glance, caller: &Principal, search: &str) -> Consumers {
     let all = &glance.consumers;
     let search = search.to_lowercase();
     let matches = |state: &&ConsumerState| {
@@ -195,7 +195,7 @@ fn consumers(glance: &Glance, search: &str) -> Consumers {
         shown: found
             .iter()
             .take(limits::CONSOLE_CONSUMERS)
-            .map(|state| Consumer::of(state, slowest))
+            .map(|state| Consumer::of(state, caller, slowest))
             .collect(),
     }
 }
@@ -205,7 +205,11 @@ fn is_connected(state: &ConsumerState) -> bool {
 }
 
 impl Consumer {
-    pub(super) fn of(state: &ConsumerState, slowest: Option<&ConsumerKey>) -> Self {
+    pub(super) fn of(
+        state: &ConsumerState,
+        caller: &Principal,
+        slowest: Option<&ConsumerKey>,
+    ) -> Self {
         let consumer = &state.consumer;
         let label = consumer.session.as_ref();
         Self {
@@ -224,6 +228,7 @@ impl Consumer {
             replica: consumer.place.clone().unwrap_or_default(),
             problem: state.problem.clone(),
             holds_oldest: slowest == Some(&consumer.key),
+            governed: caller.may_govern(&consumer.key),
         }
     }
 }

@@ -11,6 +11,7 @@ mod data;
 mod id;
 mod kind;
 mod moment;
+mod pattern;
 mod want;
 
 pub use consumer::{Component, ConsumerKey, Label, User};
@@ -18,6 +19,7 @@ pub use data::EventData;
 pub use id::EventId;
 pub use kind::EventType;
 pub use moment::Moment;
+pub use pattern::Pattern;
 pub use want::Want;
 
 /// A value from outside broke a rule of the vocabulary.

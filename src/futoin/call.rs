@@ -16,7 +16,7 @@ use super::{
     push::Push,
     security::{self, Caller},
 };
-use crate::{event::User, telemetry};
+use crate::{auth::Principal, error::Error, telemetry};
 
 /// How a message came.
 #[derive(Debug, Clone)]
@@ -25,11 +25,13 @@ pub(super) struct Channel {
     pub(super) secure: bool,
     /// The socket, if it is one.
     pub(super) peer: Option<Arc<Peer>>,
+    /// Where it comes from, for logs.
+    pub(super) from: Arc<str>,
 }
 
 /// A request that was found to be in order.
 pub(super) struct Call<'a> {
-    pub(super) user: User,
+    pub(super) caller: Principal,
     pub(super) target: Target,
     pub(super) params: Params<'a>,
     pub(super) channel: &'a Channel,
@@ -156,7 +158,7 @@ impl Shim {
         coder: Coder,
         taken: usize,
     ) -> Verdict {
-        let caller = match self.caller(message) {
+        let caller = match self.caller(message, channel) {
             Ok(caller) => caller,
             Err(fault) => return Verdict::fault(fault, true),
         };
@@ -172,10 +174,10 @@ impl Shim {
             bytes: limit.saturating_sub(taken),
         };
         let run = async {
-            let user = admit(target, channel, caller)?;
+            let caller = self.admit(target, channel, caller)?;
             let params = check::params(message, f, target.function)?;
             let call = Call {
-                user,
+                caller,
                 target,
                 params,
                 channel,
@@ -198,18 +200,40 @@ impl Shim {
     }
 
     /// Who sent it; nobody known if it does not say.
-    fn caller(&self, message: Value<'_>) -> Result<Option<Caller>, Fault> {
+    fn caller(&self, message: Value<'_>, channel: &Channel) -> Result<Option<Caller>, Fault> {
         let Some(sec) = message.get("sec").and_then(Value::text) else {
             return Ok(None);
         };
         let options = &self.options;
-        security::authenticate(&options.users, &options.service_id, sec, message).map(Some)
+        let caller = security::authenticate(&options.users, &options.service_id, sec, message);
+        caller.map(Some).inspect_err(|fault| {
+            let why = fault.detail.as_deref().unwrap_or(fault.name);
+            self.authority.note_unbelieved(why, &channel.from);
+        })
     }
 
     fn target<'a>(&self, message: Value<'a>, known: bool) -> Result<(&'a str, Target), Fault> {
         let f = message.get("f").and_then(Value::text);
         let f = f.ok_or_else(|| Fault::invalid("Missing req.f"))?;
         Ok((f, interface::find(f, self.options.served, known)?))
+    }
+
+    /// Whether this caller may call this on this channel; as whom.
+    fn admit(
+        &self,
+        target: Target,
+        channel: &Channel,
+        caller: Option<Caller>,
+    ) -> Result<Principal, Fault> {
+        if target.interface.secure && !channel.secure {
+            return Err(Fault::security("Insecure channel"));
+        }
+        let caller = caller.ok_or_else(|| Fault::security("Anonymous not allowed"))?;
+        if target.interface.duplex && channel.peer.is_none() {
+            return Err(Fault::invalid("Bi-Direct Channel is required"));
+        }
+        let principal = self.authority.of_user(&caller.user, &channel.from);
+        Ok(principal.map_err(Error::from)?)
     }
 
     async fn run(&self, call: Call<'_>) -> Result<Done, Fault> {
@@ -221,18 +245,6 @@ impl Shim {
             Function::ReadyToReceive => self.ready_to_receive(call).await,
         }
     }
-}
-
-/// Whether this caller may call this on this channel.
-fn admit(target: Target, channel: &Channel, caller: Option<Caller>) -> Result<User, Fault> {
-    if target.interface.secure && !channel.secure {
-        return Err(Fault::security("Insecure channel"));
-    }
-    let caller = caller.ok_or_else(|| Fault::security("Anonymous not allowed"))?;
-    if target.interface.duplex && channel.peer.is_none() {
-        return Err(Fault::invalid("Bi-Direct Channel is required"));
-    }
-    Ok(caller.user)
 }
 
 fn ping(call: &Call<'_>) -> Done {

@@ -9,6 +9,9 @@ impl From<Error> for Fault {
             Error::InvalidField { .. } | Error::EventRefused { .. } => {
                 Self::invalid(error.to_string())
             }
+            Error::Unauthenticated { .. }
+            | Error::NotAllowed { .. }
+            | Error::CredentialsEnded { .. } => Self::new("SecurityError", error.to_string()),
             Error::LiveNotAllowed => {
                 Self::new("LiveNotAllowed", "Live consumer should not register")
             }

@@ -19,7 +19,7 @@ impl Shim {
         let data = call.params.any("data").map(Value::json).unwrap_or_default();
         let data = EventData::parse(data.into_owned()).map_err(Error::field("data"))?;
         let events = vec![NewEvent { kind, data }];
-        let ids = self.stream.add(call.user, None, events).await?;
+        let ids = self.gate.add(&call.caller, None, events).await?;
         Ok(Done::with(quoted(&ids.first().to_string())))
     }
 }

@@ -7,7 +7,7 @@ use axum::{
     Router,
     body::{Body, Bytes},
     extract::State,
-    http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header},
+    http::{HeaderValue, Method, Request, Response, StatusCode, header},
     routing::any,
 };
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -22,7 +22,10 @@ use super::{
     doc::Doc,
     handshake, rest, websocket,
 };
-use crate::{limits, listen::Place};
+use crate::{
+    auth, limits,
+    listen::{Place, Transport},
+};
 
 /// The paths of the front.
 pub(super) fn routes(shim: Arc<Shim>) -> Router {
@@ -47,7 +50,7 @@ async fn base(State(shim): State<Arc<Shim>>, request: Request<Body>) -> Response
     if request.method() != Method::POST {
         return invalid();
     }
-    let channel = channel(&shim, request.headers());
+    let channel = channel(&shim, &request);
     match body(&shim, request).await {
         Ok(bytes) => {
             let (coder, doc) = Coder::read(&bytes);
@@ -64,7 +67,7 @@ async fn below(State(shim): State<Arc<Shim>>, request: Request<Body>) -> Respons
     if request.method() != Method::POST && request.method() != Method::GET {
         return invalid();
     }
-    let channel = channel(&shim, request.headers());
+    let channel = channel(&shim, &request);
     let path = request.uri().path().strip_prefix(&*shim.options.path);
     let query = request.uri().query().unwrap_or_default();
     let authorization = request.headers().get(header::AUTHORIZATION);
@@ -74,11 +77,15 @@ async fn below(State(shim): State<Arc<Shim>>, request: Request<Body>) -> Respons
     answered(shim.answer(coder, doc.as_ref(), &channel).await)
 }
 
-fn channel(shim: &Shim, headers: &HeaderMap) -> Channel {
-    let told = headers.get("x-forwarded-proto") == Some(&HeaderValue::from_static("https"));
+fn channel(shim: &Shim, request: &Request<Body>) -> Channel {
+    let told =
+        request.headers().get("x-forwarded-proto") == Some(&HeaderValue::from_static("https"));
+    let transport = request.extensions().get::<Transport>();
+    let private = transport.is_some_and(Transport::is_private);
     Channel {
-        secure: shim.options.secure_channel || (shim.options.trust_proxy && told),
+        secure: private || shim.options.secure_channel || (shim.options.trust_proxy && told),
         peer: None,
+        from: auth::peer(request.extensions()),
     }
 }
 
@@ -131,13 +138,13 @@ fn upgrade(shim: &Arc<Shim>, mut request: Request<Body>) -> Response<Body> {
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return response;
     }
-    let secure = channel(shim, request.headers()).secure;
+    let channel = channel(shim, &request);
     let place = request.extensions().get::<Place>().cloned();
     let upgraded = hyper::upgrade::on(&mut request);
     let crew = Arc::clone(shim);
     shim.crowd.spawn(async move {
         match upgraded.await {
-            Ok(io) => websocket::serve(crew, TokioIo::new(io), secure).await,
+            Ok(io) => websocket::serve(crew, TokioIo::new(io), channel).await,
             Err(error) => tracing::debug!(%error, "no WebSocket after all"),
         }
         drop(place);

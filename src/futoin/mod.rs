@@ -1,5 +1,5 @@
 //! The FutoIn front: the wire protocol of the original (FTN3 messages over
-//! HTTP and WebSocket) over an [`EventStream`].
+//! HTTP and WebSocket) over the stream.
 //!
 //! A shim: `coder` and `doc` read messages, `security` tells who sent them,
 //! `interface` and `check` judge them as the original does, `call` runs them,
@@ -41,7 +41,11 @@ use tokio_util::sync::CancellationToken;
 
 use self::{http::routes, turns::Turns};
 pub use self::{interface::Served, users::Users};
-use crate::{lifecycle::Crowd, origins::Origins, stream::EventStream};
+use crate::{
+    auth::{Authority, Gate},
+    lifecycle::Crowd,
+    origins::Origins,
+};
 
 /// What an operator decides about the front.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,7 +97,8 @@ pub enum Delivery {
 
 /// What all connections share.
 struct Shim {
-    stream: EventStream,
+    gate: Gate,
+    authority: Authority,
     options: Options,
     turns: Turns,
     /// The sockets.
@@ -108,17 +113,19 @@ struct Shim {
 pub struct Front(Arc<Shim>);
 
 impl Front {
-    /// A front over `stream`. Its sockets are closed when `closing` is
+    /// A front over what is behind `gate`. Its sockets are closed when `closing` is
     /// cancelled, and dropped where they are when `killed` is.
     #[must_use]
     pub fn new(
-        stream: EventStream,
+        gate: Gate,
+        authority: Authority,
         options: Options,
         closing: CancellationToken,
         killed: CancellationToken,
     ) -> Self {
         Self(Arc::new(Shim {
-            stream,
+            gate,
+            authority,
             options,
             turns: Turns::default(),
             crowd: Crowd::new(killed.clone()),

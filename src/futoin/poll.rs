@@ -13,6 +13,7 @@ use super::{
     message::Fault,
 };
 use crate::{
+    auth::Principal,
     error::Error,
     event::{Component, ConsumerKey, EventId, EventType, User, Want},
     limits,
@@ -27,7 +28,7 @@ impl Shim {
         if self.options.delivery == Delivery::Live && !component.is_live() {
             return Err(Fault::security("Registration is not allowed"));
         }
-        self.stream.register(call.user, component, None).await?;
+        self.gate.register(&call.caller, component, None).await?;
         Ok(Done::with("true"))
     }
 
@@ -37,7 +38,7 @@ impl Shim {
         let mut poll = self.poll_of(&call).await?;
         let until = Instant::now() + self.options.request_timeout / 2;
         loop {
-            let polled = self.poll_once(&mut poll).await?;
+            let polled = self.poll_once(&call.caller, &mut poll).await?;
             if polled.selection.count() > 0 {
                 return self.listed(&call.room, &poll, &polled).map(Done::with);
             }
@@ -60,11 +61,11 @@ impl Shim {
         let last_id = match call.params.get("last_id").and_then(Value::text) {
             // No position passes the frontier (ARCHITECTURE, rule 2), and the
             // original believes every number.
-            Some(text) => Some(self.stream.settled_up_to(event_id(text)?).await?),
+            Some(text) => Some(self.gate.settled_up_to(event_id(text)?).await?),
             None => None,
         };
         Ok(Poll {
-            user: call.user.clone(),
+            user: call.caller.user.clone(),
             component,
             last_id,
             start: None,
@@ -77,33 +78,33 @@ impl Shim {
     }
 
     /// One read, past what only gRPC clients are told.
-    async fn poll_once(&self, poll: &mut Poll) -> Result<Polled, Fault> {
-        match self.stream.poll(poll.clone()).await {
+    async fn poll_once(&self, caller: &Principal, poll: &mut Poll) -> Result<Polled, Fault> {
+        match self.gate.poll(caller, poll.clone()).await {
             Err(Error::SubscriptionActive { .. }) => {
-                self.end_session(poll).await?;
-                Ok(self.stream.poll(poll.clone()).await?)
+                self.end_session(caller, poll).await?;
+                Ok(self.gate.poll(caller, poll.clone()).await?)
             }
             // LIVE may miss events.
             Err(Error::Discarded { oldest, .. }) if poll.component.is_live() => {
                 poll.last_id = Some(oldest);
-                Ok(self.stream.poll(poll.clone()).await?)
+                Ok(self.gate.poll(caller, poll.clone()).await?)
             }
             polled => Ok(polled?),
         }
     }
 
     /// Who polls has no receiver any more, or wants none (rule 4).
-    async fn end_session(&self, poll: &Poll) -> Result<(), Error> {
-        let taken_over = self.stream.subscribe(Subscribe {
+    async fn end_session(&self, caller: &Principal, poll: &Poll) -> Result<(), Error> {
+        let taken_over = Subscribe {
             user: poll.user.clone(),
             component: poll.component.clone(),
             want: Want::All,
             start: None,
-            limits: self.stream.settings().push,
+            limits: self.gate.settings().push,
             conflict: Conflict::TakeOver,
             label: super::push::label(),
-        });
-        taken_over.await.map(drop)
+        };
+        self.gate.subscribe(caller, taken_over).await.map(drop)
     }
 
     /// The events as they fit.
@@ -126,7 +127,7 @@ impl Shim {
         metrics::counter!(telemetry::FUTOIN_BLOCKED).increment(1);
         tracing::error!(consumer = %key, event = %id, reason, "consumer is blocked");
         if !key.component.is_live() {
-            self.stream.note_problem(key, Some(problem.clone()));
+            self.gate.note_problem(key, Some(problem.clone()));
         }
         problem
     }

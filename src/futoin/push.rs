@@ -19,6 +19,7 @@ use super::{
     source::Source,
 };
 use crate::{
+    auth::Principal,
     error::Error,
     event::{ConsumerKey, Label},
     limits,
@@ -34,6 +35,7 @@ pub(super) fn label() -> Label {
 pub(super) struct Push {
     pub(super) source: Source,
     pub(super) key: ConsumerKey,
+    pub(super) caller: Principal,
     /// The function of the client.
     pub(super) receiver: &'static str,
     /// Bytes of a call.
@@ -47,7 +49,7 @@ impl Shim {
     /// `readyToReceive`.
     pub(super) async fn ready_to_receive(&self, call: Call<'_>) -> Result<Done, Fault> {
         let component = component(call.params)?;
-        let key = key(&call.user, &component);
+        let key = key(&call.caller.user, &component);
         let live = component.is_live();
         if self.options.delivery == Delivery::Live && !live {
             return Err(Fault::security("Only LIVE delivery is allowed"));
@@ -61,16 +63,19 @@ impl Shim {
             self.turns.conflict(&key)
         };
         let subscription = self
-            .stream
-            .subscribe(Subscribe {
-                user: call.user,
-                component,
-                want,
-                start: None,
-                limits: self.push_limits(),
-                conflict,
-                label: label(),
-            })
+            .gate
+            .subscribe(
+                &call.caller,
+                Subscribe {
+                    user: key.user.clone(),
+                    component,
+                    want,
+                    start: None,
+                    limits: self.push_limits(),
+                    conflict,
+                    label: label(),
+                },
+            )
             .await?;
         let (receiver, limit) = if call.target.is_first_minor() {
             ("futoin.evt.receiver:1.0:onEvents", SMALL_MESSAGE)
@@ -80,6 +85,7 @@ impl Shim {
         let push = Push {
             source: Source::new(subscription),
             key,
+            caller: call.caller,
             receiver,
             limit,
             replaced,
@@ -97,7 +103,7 @@ impl Shim {
             group_bytes: limits::FUTOIN_GROUP_BYTES,
             // Only moves the position past what a filter leaves out.
             heartbeat: limits::FUTOIN_PROGRESS_INTERVAL,
-            ..self.stream.settings().push
+            ..self.gate.settings().push
         }
     }
 }
@@ -133,6 +139,10 @@ impl Push {
             End::Stream(Error::TakenOver { .. } | Error::StaleEpoch { .. }) => {
                 shim.turns.note_loss(&key);
                 (Duration::ZERO, 1008, "another receiver took over")
+            }
+            // The next message is judged anew.
+            End::Stream(Error::CredentialsEnded { .. }) => {
+                (Duration::ZERO, 1008, "the credentials are no longer valid")
             }
             End::Stream(Error::Database { .. }) => (
                 shim.options.refusal_delay,

@@ -108,9 +108,10 @@ impl Run {
         if self.acking.is_none()
             && let Some(id) = self.to_ack.take()
         {
-            let ConsumerKey { user, component } = self.push.key.clone();
-            let (stream, epoch) = (self.shim.stream.clone(), Some(self.epoch));
-            let ack = async move { stream.ack(user, component, id, epoch).await };
+            let component = self.push.key.component.clone();
+            let (gate, caller) = (self.shim.gate.clone(), self.push.caller.clone());
+            let epoch = Some(self.epoch);
+            let ack = async move { gate.ack(&caller, component, id, epoch).await };
             self.acking = Some(Box::pin(ack));
         }
     }

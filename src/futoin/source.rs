@@ -5,22 +5,19 @@
 
 use futures_util::future::BoxFuture;
 
-use crate::{
-    error::Error,
-    stream::{Delivery, Subscription},
-};
+use crate::{auth::Supervised, error::Error, stream::Delivery};
 
 type Message = Option<Result<Delivery, Error>>;
 
 /// Where groups come from.
 pub(super) struct Source {
     /// `None` while a message was asked for.
-    resting: Option<Subscription>,
-    asked: Option<BoxFuture<'static, (Subscription, Message)>>,
+    resting: Option<Supervised>,
+    asked: Option<BoxFuture<'static, (Supervised, Message)>>,
 }
 
 impl Source {
-    pub(super) fn new(subscription: Subscription) -> Self {
+    pub(super) fn new(subscription: Supervised) -> Self {
         Self {
             resting: Some(subscription),
             asked: None,

@@ -33,7 +33,7 @@ use super::{
 use crate::{lifecycle::Crowd, limits, telemetry};
 
 /// Serves a socket to its end.
-pub(super) async fn serve<S>(shim: Arc<Shim>, io: S, secure: bool)
+pub(super) async fn serve<S>(shim: Arc<Shim>, io: S, channel: Channel)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -56,7 +56,7 @@ where
         unanswered: 0,
         desk: Desk {
             peer: Arc::new(Peer::new(out)),
-            secure,
+            channel,
             places: Arc::new(Semaphore::new(limits::SOCKET_REQUESTS)),
             crowd: Crowd::new(ended.clone()),
             shim,
@@ -201,7 +201,7 @@ async fn drain(io: &mut (impl AsyncRead + Unpin)) {
 struct Desk {
     shim: Arc<Shim>,
     peer: Arc<Peer>,
-    secure: bool,
+    channel: Channel,
     places: Arc<Semaphore>,
     crowd: Crowd,
 }
@@ -235,8 +235,8 @@ impl Desk {
             self.crowd.clone(),
         );
         let channel = Channel {
-            secure: self.secure,
             peer: Some(Arc::clone(&peer)),
+            ..self.channel.clone()
         };
         self.crowd.spawn(async move {
             let answer = shim.answer(coder, Some(&doc), &channel).await;

@@ -2,7 +2,7 @@
 
 use tonic::{Request, Response, Status};
 
-use super::{Front, fields, server::admin_service_server::AdminService};
+use super::{Front, caller, fields, server::admin_service_server::AdminService};
 use crate::{
     error::Error,
     event::EventId,
@@ -22,8 +22,7 @@ impl AdminService for Front {
         &self,
         request: Request<GetStatusRequest>,
     ) -> Result<Response<GetStatusResponse>, Status> {
-        self.caller(&request)?;
-        let status = self.stream.status().await?;
+        let status = self.gate.status(&caller(&request)?).await?;
         Ok(Response::new(GetStatusResponse {
             frontier_id: status.frontier.get(),
             head_id: status.bounds.head.get(),
@@ -49,11 +48,11 @@ impl AdminService for Front {
         &self,
         request: Request<UnregisterConsumerRequest>,
     ) -> Result<Response<UnregisterConsumerResponse>, Status> {
-        let caller = self.caller(&request)?;
+        let caller = caller(&request)?;
         let request = request.into_inner();
         let component = fields::component(&request.component)?;
-        let user = fields::user(&request.user, &caller)?;
-        self.stream.unregister(user, component).await?;
+        let user = fields::user(&request.user, &caller.user)?;
+        self.gate.unregister(&caller, user, component).await?;
         Ok(Response::new(UnregisterConsumerResponse {}))
     }
 
@@ -61,7 +60,7 @@ impl AdminService for Front {
         &self,
         request: Request<ListConsumersRequest>,
     ) -> Result<Response<ListConsumersResponse>, Status> {
-        self.caller(&request)?;
+        let caller = caller(&request)?;
         let request = request.into_inner();
         let size = fields::bound(
             "page_size",
@@ -70,8 +69,8 @@ impl AdminService for Front {
             limits::MAX_PAGE_SIZE,
         )?;
         let listed = self
-            .stream
-            .consumers(None, &request.page_token, size)
+            .gate
+            .consumers(&caller, &request.page_token, size)
             .await?;
         // The token is the last ident; a full page may have a next one.
         let last = listed.last().filter(|_| listed.len() == size);
@@ -87,13 +86,13 @@ impl AdminService for Front {
         &self,
         request: Request<SeekConsumerRequest>,
     ) -> Result<Response<SeekConsumerResponse>, Status> {
-        let caller = self.caller(&request)?;
+        let caller = caller(&request)?;
         let request = request.into_inner();
         let component = fields::component(&request.component)?;
-        let user = fields::user(&request.user, &caller)?;
+        let user = fields::user(&request.user, &caller.user)?;
         let to = fields::start("start", request.start)?;
         let to = to.ok_or_else(|| Error::invalid("start", "must be set"))?;
-        let sought = self.stream.seek(user, component, to).await?;
+        let sought = self.gate.seek(&caller, user, component, to).await?;
         Ok(Response::new(SeekConsumerResponse {
             consumer: Some(consumer(&sought)),
         }))
@@ -103,7 +102,7 @@ impl AdminService for Front {
         &self,
         request: Request<SkipFrontierRequest>,
     ) -> Result<Response<SkipFrontierResponse>, Status> {
-        let caller = self.caller(&request)?;
+        let caller = caller(&request)?;
         let request = request.into_inner();
         let to = fields::id("to", request.to)?;
         let reason = fields::reason(request.reason)?;
@@ -111,7 +110,7 @@ impl AdminService for Front {
             let rule = "must be true: events that are not visible yet are lost by a skip";
             return Err(Error::invalid("accept_loss", rule).into());
         }
-        let skipped = self.stream.skip_frontier(&caller, to, reason).await?;
+        let skipped = self.gate.skip_frontier(&caller, to, reason).await?;
         Ok(Response::new(SkipFrontierResponse {
             frontier_before_id: skipped.before.get(),
             frontier_after_id: skipped.after.get(),

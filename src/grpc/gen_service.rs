@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Front, fields, malformed, server::gen_service_server::GenService, status};
+use super::{Front, caller, fields, malformed, server::gen_service_server::GenService, status};
 use crate::{
     error::Error,
     event::EventId,
@@ -20,11 +20,11 @@ impl GenService for Front {
         &self,
         request: Request<AddEventRequest>,
     ) -> Result<Response<AddEventResponse>, Status> {
-        let user = self.caller(&request)?;
+        let caller = caller(&request)?;
         let request = request.into_inner();
         let event = fields::new_event("", &request.r#type, request.data_json)?;
         let request_id = fields::request_id(&request.request_id)?;
-        let ids = self.stream.add(user, request_id, vec![event]).await?;
+        let ids = self.gate.add(&caller, request_id, vec![event]).await?;
         Ok(Response::new(AddEventResponse {
             id: ids.first().get(),
         }))
@@ -34,11 +34,11 @@ impl GenService for Front {
         &self,
         request: Request<AddEventsRequest>,
     ) -> Result<Response<AddEventsResponse>, Status> {
-        let user = self.caller(&request)?;
+        let caller = caller(&request)?;
         let request = request.into_inner();
         let events = fields::new_events(request.events)?;
         let request_id = fields::request_id(&request.request_id)?;
-        let ids = self.stream.add(user, request_id, events).await?;
+        let ids = self.gate.add(&caller, request_id, events).await?;
         let ids = ids.iter().map(EventId::get).collect();
         Ok(Response::new(AddEventsResponse { ids }))
     }
@@ -47,7 +47,7 @@ impl GenService for Front {
         &self,
         request: Request<Streaming<ImportEventsRequest>>,
     ) -> Result<Response<ImportEventsResponse>, Status> {
-        let user = self.caller(&request)?;
+        let caller = caller(&request)?;
         let mut batches = request.into_inner();
         let mut done = ImportEventsResponse::default();
         let unread = |status: Status, done: &ImportEventsResponse| match malformed::fault(&status) {
@@ -58,7 +58,7 @@ impl GenService for Front {
             let added = async {
                 let events = fields::new_events(batch.events)?;
                 let request_id = fields::request_id(&batch.request_id)?;
-                self.stream.add(user.clone(), request_id, events).await
+                self.gate.add(&caller, request_id, events).await
             };
             let ids = added.await.map_err(|error| import_failed(&error, &done))?;
             done.batch_count += 1;

@@ -7,13 +7,17 @@ mod admin_service;
 mod codec;
 mod fields;
 mod gen_service;
+mod identity;
 mod malformed;
 mod poll_service;
 mod push_service;
 mod status;
 pub mod wire;
 
-use axum::Router;
+use axum::{
+    Router,
+    middleware::{from_fn_with_state, map_response},
+};
 use tonic::{Request, Status, service::Routes};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
@@ -21,7 +25,13 @@ use self::server::{
     admin_service_server::AdminServiceServer, gen_service_server::GenServiceServer,
     poll_service_server::PollServiceServer, push_service_server::PushServiceServer,
 };
-use crate::{event::User, limits, origins::Origins, proto, stream::EventStream};
+use crate::{
+    auth::{Authority, Denied, Gate, Principal},
+    error::Error,
+    limits,
+    origins::Origins,
+    proto,
+};
 
 /// The generated server traits.
 pub mod server {
@@ -39,19 +49,16 @@ pub mod server {
 /// Implements the services of the contract.
 #[derive(Clone)]
 pub struct Front {
-    stream: EventStream,
+    gate: Gate,
 }
 
-impl Front {
-    /// Who calls. Without credentials everyone is `local`.
-    #[expect(
-        clippy::unnecessary_wraps,
-        clippy::unused_self,
-        reason = "where identity comes in"
-    )]
-    fn caller<T>(&self, _request: &Request<T>) -> Result<User, Status> {
-        Ok(User::local())
-    }
+/// Who calls, as `identity` has found out.
+fn caller<T>(request: &Request<T>) -> Result<Principal, Status> {
+    let found = request.extensions().get::<Principal>().cloned();
+    found.ok_or_else(|| {
+        let unknown = Denied::Unauthenticated("the caller was not identified".into());
+        Error::from(unknown).into()
+    })
 }
 
 /// What the front serves beside the four services.
@@ -71,10 +78,11 @@ pub struct Features {
 /// # Errors
 /// When the compiled-in descriptors are broken.
 pub async fn routes(
-    stream: EventStream,
+    gate: Gate,
+    authority: Authority,
     features: Features,
 ) -> anyhow::Result<(Router, HealthReporter)> {
-    let front = Front { stream };
+    let front = Front { gate };
     let (reporter, health) = tonic_health::server::health_reporter();
     set_health(&reporter, false).await;
     let mut services = Routes::builder();
@@ -106,7 +114,8 @@ pub async fn routes(
             .add_service(reflection().build_v1alpha()?);
     }
     let mut router = services.routes().prepare().into_axum_router();
-    router = router.layer(axum::middleware::map_response(malformed::name_the_field));
+    router = router.layer(from_fn_with_state(authority, identity::identify));
+    router = router.layer(map_response(malformed::name_the_field));
     if features.web {
         router = router.layer(tonic_web::GrpcWebLayer::new());
         if !features.web_origins.is_empty() {

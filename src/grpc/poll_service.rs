@@ -5,7 +5,7 @@ use std::time::Duration;
 use tonic::{Request, Response, Status};
 
 use super::{
-    Front, admin_service::consumer, fields, server::poll_service_server::PollService,
+    Front, admin_service::consumer, caller, fields, server::poll_service_server::PollService,
     wire::PollEventsResponse,
 };
 use crate::{
@@ -21,11 +21,11 @@ impl PollService for Front {
         &self,
         request: Request<RegisterConsumerRequest>,
     ) -> Result<Response<RegisterConsumerResponse>, Status> {
-        let user = self.caller(&request)?;
+        let caller = caller(&request)?;
         let request = request.into_inner();
         let component = fields::component(&request.component)?;
         let start = fields::start("start", request.start)?;
-        let (state, created) = self.stream.register(user, component, start).await?;
+        let (state, created) = self.gate.register(&caller, component, start).await?;
         let consumer = Some(consumer(&state));
         Ok(Response::new(RegisterConsumerResponse {
             consumer,
@@ -37,7 +37,7 @@ impl PollService for Front {
         &self,
         request: Request<PollEventsRequest>,
     ) -> Result<Response<PollEventsResponse>, Status> {
-        let user = self.caller(&request)?;
+        let caller = caller(&request)?;
         let request = request.into_inner();
         let last_id = request
             .last_id
@@ -50,7 +50,7 @@ impl PollService for Front {
             return Err(Error::invalid("start", rule).into());
         }
         let poll = Poll {
-            user,
+            user: caller.user.clone(),
             component,
             last_id,
             start,
@@ -75,7 +75,7 @@ impl PollService for Front {
             )?,
             epoch: request.epoch,
         };
-        let polled = self.stream.poll(poll).await?;
+        let polled = self.gate.poll(&caller, poll).await?;
         Ok(Response::new((&polled).into()))
     }
 }

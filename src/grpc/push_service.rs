@@ -6,9 +6,10 @@ use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
 use super::{
-    Front, fields, server::push_service_server::PushService, wire::ReadyToReceiveResponse,
+    Front, caller, fields, server::push_service_server::PushService, wire::ReadyToReceiveResponse,
 };
 use crate::{
+    auth::Supervised,
     error::Error,
     event::Moment,
     limits,
@@ -16,7 +17,7 @@ use crate::{
         AckRequest, AckResponse, ConflictPolicy, Heartbeat, ReadyToReceiveRequest,
         SubscriptionEnding, SubscriptionStarted, ready_to_receive_response::Payload,
     },
-    stream::{Conflict, Delivery, PushLimits, Started, Subscribe, Subscription},
+    stream::{Conflict, Delivery, PushLimits, Started, Subscribe},
 };
 
 type Messages = Pin<Box<dyn Stream<Item = Result<ReadyToReceiveResponse, Status>> + Send>>;
@@ -29,10 +30,10 @@ impl PushService for Front {
         &self,
         request: Request<ReadyToReceiveRequest>,
     ) -> Result<Response<Messages>, Status> {
-        let user = self.caller(&request)?;
+        let caller = caller(&request)?;
         let request = request.into_inner();
         let subscribe = Subscribe {
-            user,
+            user: caller.user.clone(),
             component: fields::component(&request.component)?,
             limits: self.push_limits(&request)?,
             conflict: conflict(request.conflict_policy)?,
@@ -40,12 +41,12 @@ impl PushService for Front {
             start: fields::start("start", request.start)?,
             want: fields::want(request.want)?,
         };
-        let subscription = self.stream.subscribe(subscribe).await?;
+        let subscription = self.gate.subscribe(&caller, subscribe).await?;
         Ok(Response::new(Box::pin(messages(subscription))))
     }
 
     async fn ack(&self, request: Request<AckRequest>) -> Result<Response<AckResponse>, Status> {
-        let user = self.caller(&request)?;
+        let caller = caller(&request)?;
         let request = request.into_inner();
         let component = fields::component(&request.component)?;
         if component.is_live() {
@@ -53,8 +54,8 @@ impl PushService for Front {
         }
         let last_id = fields::id("last_id", request.last_id)?;
         let position = self
-            .stream
-            .ack(user, component, last_id, request.epoch)
+            .gate
+            .ack(&caller, component, last_id, request.epoch)
             .await?;
         Ok(Response::new(AckResponse {
             acked_id: position.get(),
@@ -64,7 +65,7 @@ impl PushService for Front {
 
 impl Front {
     fn push_limits(&self, request: &ReadyToReceiveRequest) -> Result<PushLimits, Error> {
-        let settings = self.stream.settings();
+        let settings = self.gate.settings();
         let defaults = settings.push;
         let heartbeat = fields::wait(
             "heartbeat_interval",
@@ -122,7 +123,7 @@ fn conflict(raw: i32) -> Result<Conflict, Error> {
 
 /// Driven by the connection: what the client does not take is not made.
 fn messages(
-    subscription: Subscription,
+    subscription: Supervised,
 ) -> impl Stream<Item = Result<ReadyToReceiveResponse, Status>> + Send {
     futures_util::stream::unfold(subscription, async |mut subscription| {
         let message = subscription

@@ -44,6 +44,14 @@ pub(super) fn with_metadata(error: &Error, mut metadata: HashMap<String, String>
             metadata.insert("effect".into(), "none".into());
             details.set_retry_info(Some(RETRY_LATER));
         }
+        // Who comes back identifies itself anew, perhaps by a newer token.
+        Error::CredentialsEnded { .. } => {
+            metadata.insert("effect".into(), "none".into());
+            details.set_retry_info(Some(RETRY_SOON));
+        }
+        Error::NotAllowed { right, .. } => {
+            metadata.insert("right".into(), (*right).into());
+        }
         Error::EventUnreadable { id, .. } => {
             metadata.insert("event_id".into(), id.to_string());
         }
@@ -63,6 +71,7 @@ pub(super) fn with_metadata(error: &Error, mut metadata: HashMap<String, String>
         | Error::StartAbovePosition { .. }
         | Error::ConsumerStopped { .. }
         | Error::EventRefused { .. }
+        | Error::Unauthenticated { .. }
         | Error::RequestIdReused => {}
     }
     details.set_error_info(error.reason(), DOMAIN, metadata);
@@ -84,8 +93,12 @@ fn code(error: &Error) -> Code {
         Error::RequestIdReused => Code::AlreadyExists,
         Error::BeyondHead { .. } | Error::Discarded { .. } => Code::OutOfRange,
         Error::Overloaded { .. } => Code::ResourceExhausted,
-        Error::Archive | Error::NotSettled { .. } | Error::Draining | Error::Database { .. } => {
-            Code::Unavailable
-        }
+        Error::Unauthenticated { .. } => Code::Unauthenticated,
+        Error::NotAllowed { .. } => Code::PermissionDenied,
+        Error::Archive
+        | Error::NotSettled { .. }
+        | Error::Draining
+        | Error::CredentialsEnded { .. }
+        | Error::Database { .. } => Code::Unavailable,
     }
 }

@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::{HeaderValue, StatusCode, Uri, header};
@@ -18,6 +18,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use crate::auth::{Authority, Denied, Right};
 use crate::lifecycle::Readiness;
 use crate::limits;
 
@@ -50,6 +51,10 @@ pub struct Sources {
     pub metrics: PrometheusHandle,
     /// Asked before each rendering.
     pub scrape: Arc<dyn Scrape>,
+    /// Knows who asks.
+    pub authority: Authority,
+    /// Whether anybody may see the metrics, though there are users.
+    pub metrics_open: bool,
 }
 
 /// The routes of this front, to be served by `listen`.
@@ -81,13 +86,36 @@ async fn readyz(State(sources): State<Sources>) -> Response {
         .into_response()
 }
 
-async fn render(State(sources): State<Sources>) -> Response {
+async fn render(State(sources): State<Sources>, request: Request) -> Response {
+    if !sources.metrics_open
+        && let Err(denied) = may_observe(&sources.authority, &request)
+    {
+        return refused(&denied);
+    }
     let fresh = timeout(limits::SCRAPE_TIMEOUT, sources.scrape.refresh()).await;
     if fresh.is_err() {
         tracing::warn!("no fresh figures in time, answering with the last");
     }
     let kind = HeaderValue::from_static(PROMETHEUS);
     ([(header::CONTENT_TYPE, kind)], sources.metrics.render()).into_response()
+}
+
+/// Whether who asks may see figures of everybody.
+fn may_observe(authority: &Authority, request: &Request) -> Result<(), Denied> {
+    let caller = authority.of_headers(request.headers(), request.extensions())?;
+    caller.require(caller.may_observe(), Right::Observe, &"see the metrics")
+}
+
+fn refused(denied: &Denied) -> Response {
+    let text = format!("{denied}\n");
+    match denied {
+        Denied::Unauthenticated(_) | Denied::Ended { .. } => {
+            let bearer = HeaderValue::from_static("Bearer");
+            let headers = [(header::WWW_AUTHENTICATE, bearer)];
+            (StatusCode::UNAUTHORIZED, headers, text).into_response()
+        }
+        Denied::NotAllowed { .. } => (StatusCode::FORBIDDEN, text).into_response(),
+    }
 }
 
 async fn unknown(uri: Uri) -> Response {

@@ -37,6 +37,8 @@ fn front_with(dress: fn(Arc<Counted>) -> Arc<dyn Scrape>) -> Front {
         readiness: readiness.subscribe(),
         metrics: recorder.handle(),
         scrape: dress(Arc::clone(&scrape)),
+        authority: crate::auth::Authority::open(),
+        metrics_open: false,
     };
     Front {
         router: router(sources),

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
 
-use super::Address;
+use super::{Address, Transport};
 use crate::limits;
 
 /// The owner and its group may connect: the application runs as another user
@@ -20,7 +20,7 @@ const MODE: u32 = 0o660;
 pub(super) struct Accepted {
     pub(super) read: Box<dyn AsyncRead + Send + Unpin>,
     pub(super) write: Box<dyn AsyncWrite + Send + Unpin>,
-    pub(super) peer: String,
+    pub(super) transport: Transport,
 }
 
 pub(super) enum Socket {
@@ -70,16 +70,21 @@ impl Socket {
                 Ok(Accepted {
                     read: Box::new(read),
                     write: Box::new(write),
-                    peer: peer.to_string(),
+                    transport: Transport::Tcp { tls: false, peer },
                 })
             }
             Self::Unix(listener, _) => {
                 let (stream, _) = listener.accept().await?;
+                let peer = stream.peer_cred().ok();
                 let (read, write) = stream.into_split();
                 Ok(Accepted {
                     read: Box::new(read),
                     write: Box::new(write),
-                    peer: "unix".to_owned(),
+                    transport: Transport::Unix {
+                        uid: peer.map(|peer| peer.uid()),
+                        gid: peer.map(|peer| peer.gid()),
+                        pid: peer.and_then(|peer| peer.pid()),
+                    },
                 })
             }
         }

@@ -30,6 +30,7 @@ struct Server {
 fn guards() -> Guards {
     Guards {
         connections: 100,
+        peer_connections: None,
         first_byte: LONG,
         header: LONG,
         idle: LONG,
@@ -51,9 +52,12 @@ fn router() -> Router {
         .route("/endless", get(endless))
 }
 
-#[expect(clippy::disallowed_methods, reason = "the test waits for it itself")]
 fn start(address: &str, guards: Guards) -> Server {
-    let listener = Listener::bind("test", &address.parse().unwrap(), guards).unwrap();
+    serve(Listener::bind("test", &address.parse().unwrap(), guards).unwrap())
+}
+
+#[expect(clippy::disallowed_methods, reason = "the test waits for it itself")]
+fn serve(listener: Listener) -> Server {
     let address = listener.local_address().unwrap();
     let (stopping, killed) = (CancellationToken::new(), CancellationToken::new());
     let running = tokio::spawn(listener.serve(router(), stopping.clone(), killed.clone()));
@@ -108,6 +112,71 @@ async fn silent_peer_is_dropped() {
         first_byte: SHORT,
         ..guards()
     });
+    assert!(closed(&mut server.connect().await).await);
+}
+
+/// A server with a certificate of its own making.
+fn tls(guards: Guards) -> Server {
+    let folder = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (cert, key) = (folder.path().join("crt"), folder.path().join("key"));
+    std::fs::write(&cert, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let files = TlsFiles {
+        cert,
+        key,
+        client_ca: None,
+        client_auth: ClientAuth::Off,
+    };
+    let tls = Tls::load("test", files).unwrap();
+    let listener = Listener::bind("test", &"127.0.0.1:0".parse().unwrap(), guards).unwrap();
+    serve(listener.with_tls(Arc::new(tls)))
+}
+
+#[tokio::test]
+async fn handshake_that_does_not_end_is_dropped() {
+    let server = tls(Guards {
+        header: SHORT,
+        ..guards()
+    });
+    // Nothing, the head of a record, and of a hello that promises more.
+    let hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
+    for said in [&b""[..], b"\x16\x03\x01", hello] {
+        let mut stream = server.connect().await;
+        stream.write_all(said).await.unwrap();
+        assert!(closed(&mut stream).await);
+    }
+}
+
+#[tokio::test]
+async fn who_speaks_no_tls_is_closed_at_once() {
+    let server = tls(guards());
+    for said in [HELLO, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &[0xff; 100]] {
+        let mut stream = server.connect().await;
+        stream.write_all(said).await.unwrap();
+        assert!(closed(&mut stream).await);
+    }
+}
+
+#[tokio::test]
+async fn stop_ends_who_is_shaking_hands() {
+    let server = tls(guards());
+    let mut half = server.connect().await;
+    half.write_all(b"\x16\x03\x01").await.unwrap();
+    server.stopping.cancel();
+    assert!(closed(&mut half).await);
+    server.ended().await;
+}
+
+#[tokio::test]
+async fn one_address_has_no_more_than_its_share() {
+    let server = tcp(Guards {
+        peer_connections: Some(1),
+        ..guards()
+    });
+    let mut first = server.connect().await;
+    first.write_all(HELLO).await.unwrap();
+    assert!(see(&mut first, "hello").await);
     assert!(closed(&mut server.connect().await).await);
 }
 

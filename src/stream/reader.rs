@@ -98,12 +98,17 @@ impl Reader {
 
     async fn page(&mut self, room: Room) -> Result<Arc<Segment>, Error> {
         let after = self.cursor;
+        let (max_events, max_bytes) = match self.want {
+            Want::All | Want::Only(_) => (room.events.min(limits::PAGE_EVENTS), room.bytes),
+            // Of what is read much may be left out here.
+            Want::Matching(_) => (limits::PAGE_EVENTS, limits::PAGE_BYTES.max(room.bytes)),
+        };
         let span = Span {
             after: self.cursor,
             through: self.engine.hub.tip().frontier,
-            want: &self.want,
-            max_events: room.events.min(limits::PAGE_EVENTS),
-            max_bytes: room.bytes,
+            want: self.want.of_store(),
+            max_events,
+            max_bytes,
         };
         if self.discarded_to <= after {
             let page = self.engine.store.page(&span).await;

@@ -357,6 +357,46 @@ test('who holds the frontier is named, until it lets go', async () => {
   await fine(page);
 });
 
+test('somebody who is asked for credentials signs in, and sees what it may', async () => {
+  const service = await Service.open(['--auth-file', 'users.toml']);
+  services.push(service);
+  const eye = "observe = true\nconsume = ['LIVE']\ntypes = ['ORDER_*']";
+  await service.users({ eye, ops: "administer = true\nconsume = ['*']\ngenerate = ['*']\ntypes = ['*']", shop: '' });
+  await service.start();
+  await service.cli('--token', 'ops', 'consumers', 'register', 'SHOP');
+  await service.cli('--token', 'ops', 'add', 'SECRET', '1');
+  await service.cli('--token', 'ops', 'add', 'ORDER_NEW', '2');
+
+  const page = await openPage(browser, service, {}, 'Signed out');
+  assert.deepEqual(await violations(page), []);
+  assert.equal(await page.evaluate(() => document.activeElement.id), 'token');
+  for (const [token, said] of [['wrong', 'token'], ['shop', 'user shop may not see the console']]) {
+    await page.getByLabel('Bearer token').fill(token);
+    await page.getByRole('button', { name: 'Sign in' }).click();
+    await page.locator('#sign-in-error', { hasText: said }).waitFor();
+  }
+  await page.getByLabel('Bearer token').fill('eye');
+  await page.keyboard.press('Enter');
+  await page.getByText('Live', { exact: true }).waitFor();
+  await rowOf(page, 'ops:SHOP').waitFor();
+  assert.equal(await page.getByRole('button', { name: 'Move ops:SHOP' }).count(), 0);
+  await events(page).first().waitFor();
+  assert.deepEqual(await events(page).locator('.type').allTextContents(), ['ORDER_NEW']);
+
+  await page.reload();
+  await page.getByText('Live', { exact: true }).waitFor();
+  await page.getByRole('button', { name: 'Forget the token' }).click();
+  await page.getByText('Signed out').waitFor();
+  await page.getByLabel('Bearer token').fill('ops');
+  await page.keyboard.press('Enter');
+  await page.getByRole('button', { name: 'Move ops:SHOP' }).waitFor();
+
+  // Removed from the file, it is shown the door.
+  await service.users({ eye });
+  await page.getByText('Signed out').waitFor();
+  await fine(page);
+});
+
 test('charts tell what was counted, as pictures and as tables', async () => {
   const { service, page } = await stage();
   for (let id = 1; id <= 3; id += 1) await service.cli('add', 'ORDER_NEW', `${id}`);

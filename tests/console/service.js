@@ -1,9 +1,10 @@
 // The program under test as a process, and the browser that looks at it.
 import assert from 'node:assert/strict';
 import { execFile, spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -55,7 +56,7 @@ export class Service {
   // Starts it and waits until it is ready; again, at the same HTTP address.
   async start() {
     const args = ['serve', '--grpc', '127.0.0.1:0', '--http', this.#http, '--log-format', 'json', ...this.#options];
-    this.#process = spawn(given('TEST_EVENTSTREAM'), args, { stdio: ['ignore', 'ignore', 'pipe'] });
+    this.#process = spawn(given('TEST_EVENTSTREAM'), args, { cwd: this.directory, stdio: ['ignore', 'ignore', 'pipe'] });
     const lines = [];
     const log = createInterface(this.#process.stderr);
     for await (const line of log) {
@@ -91,6 +92,16 @@ export class Service {
   async remove() {
     await this.end();
     await rm(this.directory, { recursive: true });
+  }
+
+  // Writes its file of users, each with a token that is its name, as careful
+  // programs do: whole, or not at all.
+  async users(users) {
+    const file = join(this.directory, 'users.toml');
+    const digest = (token) => createHash('sha256').update(token).digest('hex');
+    const section = ([name, rights]) => `[users.${name}]\ntokens = ["sha256:${digest(name)}"]\n${rights}\n`;
+    await writeFile(`${file}.new`, Object.entries(users).map(section).join(''));
+    await rename(`${file}.new`, file);
   }
 
   // A subcommand of the program, against it.
@@ -141,7 +152,7 @@ export async function holdOpen(url, name) {
 }
 
 // A page that fails the test when its own code fails.
-export async function openPage(browser, service, options = {}) {
+export async function openPage(browser, service, options = {}, link = 'Live') {
   const context = await browser.newContext({ timezoneId: 'UTC', locale: 'en', viewport: { width: 1400, height: 1000 }, ...options });
   // Nothing takes this long unless it hangs.
   context.setDefaultTimeout(60_000);
@@ -153,6 +164,6 @@ export async function openPage(browser, service, options = {}) {
     if (message.type() === 'error' && !message.text().startsWith('Failed to load resource')) page.faults.push(message.text());
   });
   await page.goto(service.page);
-  await page.getByText('Live', { exact: true }).waitFor();
+  await page.getByText(link, { exact: true }).waitFor();
   return page;
 }

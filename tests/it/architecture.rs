@@ -25,14 +25,28 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "auth",
+        &[
+            "error",
+            "event",
+            "lifecycle",
+            "limits",
+            "listen",
+            "store",
+            "stream",
+            "telemetry",
+        ],
+    ),
+    (
         "grpc",
         &[
-            "error", "event", "limits", "origins", "proto", "store", "stream",
+            "auth", "error", "event", "limits", "origins", "proto", "store", "stream",
         ],
     ),
     (
         "futoin",
         &[
+            "auth",
             "error",
             "event",
             "lifecycle",
@@ -55,11 +69,16 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
-    ("http", &["lifecycle", "limits", "telemetry"]),
-    ("console", &["error", "event", "limits", "store", "stream"]),
+    ("http", &["auth", "lifecycle", "limits", "telemetry"]),
+    (
+        "console",
+        &["auth", "error", "event", "limits", "store", "stream"],
+    ),
     (
         "config",
         &[
+            "auth",
+            "event",
             "futoin",
             "limits",
             "listen",
@@ -69,10 +88,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "upkeep",
         ],
     ),
-    ("cli", &["config", "event", "limits", "proto", "store"]),
+    (
+        "cli",
+        &["auth", "config", "event", "limits", "proto", "store"],
+    ),
     (
         "app",
         &[
+            "auth",
             "config",
             "console",
             "futoin",
@@ -122,7 +145,8 @@ fn imports_go_one_way() {
 fn of_the_service_only_the_store_speaks_sql_and_only_fronts_speak_protocols() {
     let mut faults = Vec::new();
     for room in [
-        "event", "stream", "upkeep", "grpc", "futoin", "http", "console", "cli", "config", "app",
+        "event", "stream", "auth", "upkeep", "grpc", "futoin", "http", "console", "cli", "config",
+        "app",
     ] {
         for (file, text) in sources(room) {
             if text.contains("sqlx") {
@@ -137,6 +161,21 @@ fn of_the_service_only_the_store_speaks_sql_and_only_fronts_speak_protocols() {
                 .any(|name| text.contains(name))
             {
                 faults.push(format!("{file}: names a protocol"));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// Rights are asked for in one place: a front that had the stream itself could
+/// forget to.
+#[test]
+fn fronts_reach_the_stream_through_the_gate() {
+    let mut faults = Vec::new();
+    for room in ["grpc", "futoin", "http", "console"] {
+        for (file, text) in sources(room) {
+            if text.contains("EventStream") {
+                faults.push(format!("{file}: names the stream"));
             }
         }
     }

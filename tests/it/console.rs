@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::{
+    auth::stage::{FILE, guarded, replace, several, user},
     calls::{ack, add_many, consumer},
     mysql, postgres,
     round_trip::{add, next_group, ready, register, subscribe},
@@ -278,7 +279,6 @@ async fn state_tells_the_stream_and_its_consumers(
     assert_eq!(state["head"], last.to_string());
     assert_eq!(state["waiting"], "0");
     assert_eq!(state["user"], "local");
-    assert_eq!(state["administers"], true);
     assert_eq!(state["held"], Value::Null);
     let consumers = &state["consumers"];
     assert_eq!(
@@ -301,6 +301,7 @@ async fn state_tells_the_stream_and_its_consumers(
         "{consumers}"
     );
     assert_eq!(fast["position"], last.to_string());
+    assert_eq!(fast["governed"], true);
     let found = browser.get("/console/api/state?search=aST").await.json();
     assert_eq!(found["consumers"]["found"], 1);
     assert_eq!(found["consumers"]["shown"][0]["component"], "FAST");
@@ -621,4 +622,93 @@ async fn a_receiver_is_shown_where_it_is_and_ends_when_it_is_moved() {
         StatusCode::OK
     );
     crate::calls::end_of(&mut stream).await;
+}
+
+fn bearing<'a>(server: &'a Server, token: &str) -> Browser<'a> {
+    Browser::saying(server, "authorization", &format!("Bearer {token}"))
+}
+
+#[tokio::test]
+async fn rights_are_those_of_every_front() {
+    let server = guarded(&several()).token("all").start().await;
+    let mut clients = server.clients().await;
+    register(&mut clients, "SHOP").await;
+    add(&mut clients, "ORDER_NEW", "1").await;
+    add(&mut clients, "SECRET", "2").await;
+    let strangers = [Browser::at(&server), bearing(&server, "nonsense")];
+    for stranger in strangers {
+        assert_eq!(stranger.get("/console/").await.status, StatusCode::OK);
+        for path in ["state", "history", "tail"] {
+            let answer = stranger.get(&format!("/console/api/{path}")).await;
+            assert_eq!(
+                answer.reason(),
+                (401, "UNAUTHENTICATED".to_owned()),
+                "{path}"
+            );
+            assert_eq!(answer.headers[header::WWW_AUTHENTICATE], "Bearer");
+        }
+    }
+    let refused = (403, "NOT_ALLOWED".to_owned());
+    let seek = json!({"consumer": {"user": "all", "component": "SHOP"}, "to": {"now": true}});
+    for (token, sees, tails, moves) in [
+        ("nobody", false, false, false),
+        ("eye", true, false, false),
+        ("ops", true, false, true),
+        ("shop", false, true, false),
+        ("all", false, true, true),
+    ] {
+        let browser = bearing(&server, token);
+        for path in ["/console/api/state", "/console/api/history"] {
+            let answer = browser.get(path).await;
+            if sees {
+                assert_eq!(answer.status, StatusCode::OK, "{token}: {path}");
+            } else {
+                assert_eq!(answer.reason(), refused, "{token}: {path}");
+            }
+        }
+        if tails {
+            browser.tail("").await.next().await.expect("open");
+        } else {
+            assert_eq!(
+                browser.get("/console/api/tail").await.reason(),
+                refused,
+                "{token}"
+            );
+        }
+        let answer = browser.post("/console/api/seek", &seek).await;
+        let expected = if moves { 200 } else { 403 };
+        assert_eq!(answer.status.as_u16(), expected, "{token}: {}", answer.body);
+    }
+    for (token, governed) in [("eye", false), ("ops", true)] {
+        let state = bearing(&server, token).state().await;
+        assert_eq!(
+            state["consumers"]["shown"][0]["governed"], governed,
+            "{token}"
+        );
+    }
+    let (events, _) = bearing(&server, "shop").tail("").await.events(1).await;
+    assert_eq!(events[0]["type"], "ORDER_NEW");
+    let hidden = bearing(&server, "shop")
+        .get("/console/api/tail?types=SECRET")
+        .await;
+    assert_eq!(hidden.reason(), refused);
+    // With users no page of another name can do anything.
+    let named = Browser::saying(&server, "host", "eventstream.example");
+    assert_eq!(named.get("/console/").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn tail_ends_with_the_rights_that_it_was_opened_by() {
+    let server = guarded(&several()).start().await;
+    let mut tail = bearing(&server, "all").tail("").await;
+    assert_eq!(tail.next().await.expect("open").0, "started");
+    replace(&server.dir().join(FILE), &user("eye", "observe = true"));
+    while let Some((name, data)) = tail.next().await {
+        if name == "failed" {
+            assert_eq!(data["reason"], "CREDENTIALS_ENDED");
+            assert_eq!(tail.next().await, None);
+            return;
+        }
+    }
+    panic!("it said nothing");
 }

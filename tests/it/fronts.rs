@@ -1,6 +1,6 @@
 //! What FTN18 promises, through both fronts: one body of test code each.
 
-mod front;
+pub mod front;
 mod mixed;
 
 use self::{

@@ -11,6 +11,7 @@
 mod admin;
 mod architecture;
 mod archive;
+mod auth;
 mod calls;
 mod cli;
 mod console;
@@ -38,4 +39,5 @@ mod soak;
 mod soak_command;
 mod sqlite;
 mod store;
+mod tls;
 mod upkeep;

@@ -1,9 +1,6 @@
 //! Push under pressure: slow readers, silent ones, and clients that go away.
 
-use futoin_eventstream::proto::{
-    EventGroup, ReadyToReceiveRequest, ReadyToReceiveResponse,
-    push_service_client::PushServiceClient,
-};
+use futoin_eventstream::proto::{EventGroup, ReadyToReceiveRequest, ReadyToReceiveResponse};
 use tonic::{
     Streaming,
     transport::{Channel, Endpoint},
@@ -41,9 +38,8 @@ async fn narrow(server: &Server) -> Clients {
         .connect()
         .await
         .expect("connected");
-    let push = PushServiceClient::new(channel).max_decoding_message_size(16 << 20);
     Clients {
-        push,
+        push: Clients::over(channel).push,
         ..server.clients().await
     }
 }

@@ -22,7 +22,12 @@ use tokio::{
     task::JoinHandle,
     time::timeout,
 };
-use tonic::transport::{Channel, Endpoint};
+use tonic::{
+    Request, Status,
+    metadata::{Ascii, MetadataValue},
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::{Channel, Endpoint},
+};
 
 /// The program that `cargo test` has built.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_eventstream");
@@ -38,6 +43,7 @@ pub struct Builder {
     grpc: String,
     args: Vec<String>,
     envs: Vec<(String, String)>,
+    token: Option<String>,
     wrapper: Vec<String>,
 }
 
@@ -51,6 +57,12 @@ impl Builder {
     /// One more environment variable.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.envs.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Its clients send this token.
+    pub fn token(mut self, token: &str) -> Self {
+        self.token = Some(token.to_owned());
         self
     }
 
@@ -195,6 +207,7 @@ impl Server {
             grpc: "127.0.0.1:0".to_owned(),
             args: Vec::new(),
             envs: Vec::new(),
+            token: None,
             wrapper: Vec::new(),
         }
     }
@@ -244,7 +257,15 @@ impl Server {
 
     /// Clients of all four services over one connection.
     pub async fn clients(&self) -> Clients {
-        Clients::over(self.channel().await)
+        match &self.builder.token {
+            Some(token) => self.clients_of(token).await,
+            None => Clients::over(self.channel().await),
+        }
+    }
+
+    /// The same that send this token.
+    pub async fn clients_of(&self, token: &str) -> Clients {
+        Clients::with_token(self.channel().await, token)
     }
 
     /// Sends a signal by name, such as `TERM`, `KILL` or `STOP`.
@@ -398,29 +419,63 @@ pub fn sqlite(file: &Path, sql: &str) -> String {
         .to_owned()
 }
 
+/// A connection that says who calls.
+pub type Link = InterceptedService<Channel, Caller>;
+
+/// Sends a token, if there is one.
+#[derive(Clone)]
+pub struct Caller(Option<MetadataValue<Ascii>>);
+
+impl Interceptor for Caller {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(token) = &self.0 {
+            request
+                .metadata_mut()
+                .insert("authorization", token.clone());
+        }
+        Ok(request)
+    }
+}
+
 /// Clients of all four services.
 #[derive(Clone)]
 pub struct Clients {
     /// `GenService`.
-    pub generate: GenServiceClient<Channel>,
+    pub generate: GenServiceClient<Link>,
     /// `PollService`.
-    pub poll: PollServiceClient<Channel>,
+    pub poll: PollServiceClient<Link>,
     /// `PushService`.
-    pub push: PushServiceClient<Channel>,
+    pub push: PushServiceClient<Link>,
     /// `AdminService`.
-    pub admin: AdminServiceClient<Channel>,
+    pub admin: AdminServiceClient<Link>,
 }
 
 impl Clients {
     /// Clients over one connection.
     pub fn over(channel: Channel) -> Self {
+        Self::by(channel, Caller(None))
+    }
+
+    /// Clients over one connection that send a bearer token.
+    pub fn with_token(channel: Channel, token: &str) -> Self {
+        let header = format!("Bearer {token}").parse().expect("a header");
+        Self::by(channel, Caller(Some(header)))
+    }
+
+    fn by(channel: Channel, caller: Caller) -> Self {
         const MESSAGE: usize = 16 << 20;
+        let link = InterceptedService::new(channel, caller);
         Self {
-            generate: GenServiceClient::new(channel.clone()).max_encoding_message_size(MESSAGE),
-            poll: PollServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE),
-            push: PushServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE),
-            admin: AdminServiceClient::new(channel),
+            generate: GenServiceClient::new(link.clone()).max_encoding_message_size(MESSAGE),
+            poll: PollServiceClient::new(link.clone()).max_decoding_message_size(MESSAGE),
+            push: PushServiceClient::new(link.clone()).max_decoding_message_size(MESSAGE),
+            admin: AdminServiceClient::new(link),
         }
+    }
+
+    /// The same of `host:port`, connected when first used.
+    pub fn lazy_with_token(address: &str, token: &str) -> Self {
+        Self::with_token(endpoint(address).connect_lazy(), token)
     }
 
     /// Clients of `host:port`, connected when first used.

@@ -13,7 +13,8 @@ use clap::Subcommand;
 
 use self::{copy::Copy, verify::Verification};
 use super::{
-    connect::{Address, Target},
+    connect::{Address, Target, Tls},
+    credentials::Credentials,
     failure::{Failure, help},
     interrupt,
     output::{Format, Output},
@@ -36,6 +37,8 @@ pub struct Args {
     action: Option<Action>,
     #[command(flatten)]
     source: Source,
+    #[command(flatten)]
+    credentials: Credentials,
     #[command(flatten)]
     destination: Destination,
     /// Consume as this component
@@ -69,12 +72,14 @@ enum Action {
 struct Source {
     #[arg(
         long,
-        help = "Server: grpc://HOST:PORT, HOST:PORT or unix:/PATH",
+        help = "Server: grpc://HOST:PORT, HOST:PORT, https://HOST:PORT or unix:/PATH",
         value_name = "ADDRESS",
         env = "EVENTSTREAM_ADDR",
         default_value = "127.0.0.1:50051"
     )]
     from: Address,
+    #[command(flatten)]
+    tls: Tls,
 }
 
 #[derive(Debug, clap::Args)]
@@ -126,20 +131,24 @@ impl Args {
 }
 
 pub(super) async fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
+    let target = |address| {
+        let (tls, credentials) = (args.source.tls.clone(), args.credentials.clone());
+        Target::at(address, tls, credentials)
+    };
     if let Some(Action::Verify {
         from, destination, ..
     }) = &args.action
     {
         let warehouse = destination.warehouse()?;
         let verified = Verification::new(&*warehouse, output)
-            .run(from.clone().map(Target::at))
+            .run(from.clone().map(target))
             .await;
         warehouse.close().await;
         return verified;
     }
     let warehouse = args.destination.warehouse()?;
     let mut copy = Copy::new(
-        Target::at(args.source.from.clone()),
+        target(args.source.from.clone()),
         Arc::clone(&warehouse),
         &args.component,
         args.batch_events.into(),

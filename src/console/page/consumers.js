@@ -60,7 +60,7 @@ function makeRow(consumer) {
 
 function fillRow(row, consumer, state) {
   row.state = state;
-  row.actions.hidden = !state.administers;
+  row.actions.hidden = !consumer.governed;
   row.consumer = consumer;
   row.element.className = consumer.problem ? 'blocked' : '';
   const life = consumer.last_time;

@@ -24,6 +24,7 @@ pub enum Refusal {
     Invalid,
     NotRegistered,
     LiveNotAllowed,
+    NotAllowed,
 }
 
 /// What a client can do, as user `local`.
@@ -80,7 +81,7 @@ impl Grpc {
         Self::of(builder().start().await).await
     }
 
-    async fn of(server: Server) -> Self {
+    pub async fn of(server: Server) -> Self {
         let clients = server.clients().await;
         Self {
             server,
@@ -97,6 +98,7 @@ fn refusal(status: &Status) -> Refusal {
         (Code::InvalidArgument, "INVALID_FIELD") => Refusal::Invalid,
         (Code::InvalidArgument, "LIVE_NOT_ALLOWED") => Refusal::LiveNotAllowed,
         (Code::NotFound, "NOT_REGISTERED") => Refusal::NotRegistered,
+        (Code::PermissionDenied, "NOT_ALLOWED") => Refusal::NotAllowed,
         _ => panic!("unexpected: {status}"),
     }
 }
@@ -238,6 +240,7 @@ fn judged(answer: &str) -> Result<serde_json::Value, Refusal> {
         Some("InvalidRequest") => Err(Refusal::Invalid),
         Some("NotRegistered") => Err(Refusal::NotRegistered),
         Some("LiveNotAllowed") => Err(Refusal::LiveNotAllowed),
+        Some("SecurityError") => Err(Refusal::NotAllowed),
         Some(_) => panic!("unexpected: {answer}"),
     }
 }
@@ -261,9 +264,8 @@ impl Front for Futoin {
     async fn add(&mut self, kind: &str, data: &str) -> Result<i64, Refusal> {
         let p = format!(r#"{{"type":"{kind}","data":{data}}}"#);
         let message = client::message("futoin.evt.gen:1.1:addEvent", &p, r#","rid":"C1""#);
-        let answer: serde_json::Value =
-            serde_json::from_str(&self.call_raw(&message).await).expect("JSON");
-        let id = answer["r"].as_str().ok_or(Refusal::Invalid)?;
+        let id = judged(&self.call_raw(&message).await)?;
+        let id = id.as_str().expect("an id");
         Ok(id.parse().expect("a number"))
     }
 

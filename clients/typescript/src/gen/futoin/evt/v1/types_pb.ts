@@ -12,8 +12,11 @@
 //   ABORTED              TAKEN_OVER
 //   OUT_OF_RANGE         BEYOND_HEAD, DISCARDED
 //   RESOURCE_EXHAUSTED   OVERLOADED
+//   UNAUTHENTICATED      UNAUTHENTICATED
+//   PERMISSION_DENIED    NOT_ALLOWED, with the right that is missing
 //   UNAVAILABLE          NOT_SETTLED, DATABASE_UNAVAILABLE, DRAINING,
-//                        ARCHIVE_UNAVAILABLE
+//                        ARCHIVE_UNAVAILABLE, CREDENTIALS_ENDED (a stream or a wait
+//                        whose caller is no longer who it was: come back)
 //
 // The metadata of UNAVAILABLE tells in "effect" whether the call has certainly
 // had no effect ("none") or may have had one ("unknown").

@@ -1,0 +1,287 @@
+//! The stream as principals may use it. Everything that a front does for
+//! somebody goes through here, so that no right is asked for in two places and
+//! none is forgotten. Rights are applied to events, too: who reads gets what it
+//! may receive, and its position passes the rest.
+
+use uuid::Uuid;
+
+use super::{Denied, Principal, Right, audit};
+use crate::{
+    error::Error,
+    event::{Component, ConsumerKey, EventId, NewEvent, StartAt, User, Want},
+    store::IdRuns,
+    stream::{
+        ConsumerState, Delivery, EventStream, Glance, Poll, Polled, Settings, Skipped, Status,
+        Subscribe, Subscription,
+    },
+};
+
+/// The stream behind its rights. Cloning shares it.
+#[derive(Debug, Clone)]
+pub struct Gate(EventStream);
+
+impl Gate {
+    /// Guards a stream.
+    #[must_use]
+    pub fn new(stream: EventStream) -> Self {
+        Self(stream)
+    }
+
+    /// How the stream behaves.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        self.0.settings()
+    }
+
+    /// As [`EventStream::add`], if the caller may generate each of the types.
+    ///
+    /// # Errors
+    /// Of the right, then of the stream; nothing is stored after the first.
+    pub async fn add(
+        &self,
+        caller: &Principal,
+        request_id: Option<Uuid>,
+        events: Vec<NewEvent>,
+    ) -> Result<IdRuns, Error> {
+        caller.still()?;
+        for event in &events {
+            let kind = event.kind.as_str();
+            let what = format_args!("add events of type {kind}");
+            caller.require(caller.may_generate(&event.kind), Right::Generate, &what)?;
+        }
+        self.0.add(caller.user.clone(), request_id, events).await
+    }
+
+    /// As [`EventStream::register`], of a component that the caller may consume.
+    ///
+    /// # Errors
+    /// Of the right, then of the stream.
+    pub async fn register(
+        &self,
+        caller: &Principal,
+        component: Component,
+        start: Option<StartAt>,
+    ) -> Result<(ConsumerState, bool), Error> {
+        may_consume(caller, &component)?;
+        let user = caller.user.clone();
+        self.0.register(user, component, start).await
+    }
+
+    /// As [`EventStream::poll`]: only events that the caller may receive. A wait
+    /// ends with the caller's rights.
+    ///
+    /// # Errors
+    /// Of the right, then of the stream.
+    pub async fn poll(&self, caller: &Principal, poll: Poll) -> Result<Polled, Error> {
+        may_consume(caller, &poll.component)?;
+        let poll = Poll {
+            want: readable(caller, poll.want)?,
+            user: caller.user.clone(),
+            ..poll
+        };
+        tokio::select! {
+            biased;
+            denied = caller.ended() => Err(denied.into()),
+            polled = self.0.poll(poll) => polled,
+        }
+    }
+
+    /// As [`EventStream::subscribe`]: only events that the caller may receive,
+    /// and no longer than it may.
+    ///
+    /// # Errors
+    /// Of the right, then of the stream.
+    pub async fn subscribe(
+        &self,
+        caller: &Principal,
+        subscribe: Subscribe,
+    ) -> Result<Supervised, Error> {
+        may_consume(caller, &subscribe.component)?;
+        let subscribe = Subscribe {
+            want: readable(caller, subscribe.want)?,
+            user: caller.user.clone(),
+            ..subscribe
+        };
+        Ok(Supervised {
+            subscription: self.0.subscribe(subscribe).await?,
+            caller: caller.clone(),
+            over: false,
+        })
+    }
+
+    /// As [`EventStream::ack`].
+    ///
+    /// # Errors
+    /// Of the right, then of the stream.
+    pub async fn ack(
+        &self,
+        caller: &Principal,
+        component: Component,
+        last_id: EventId,
+        epoch: Option<i64>,
+    ) -> Result<EventId, Error> {
+        may_consume(caller, &component)?;
+        let user = caller.user.clone();
+        self.0.ack(user, component, last_id, epoch).await
+    }
+
+    /// As [`EventStream::settled_up_to`], which tells nothing that a poll does not.
+    ///
+    /// # Errors
+    /// Of the stream.
+    pub async fn settled_up_to(&self, id: EventId) -> Result<EventId, Error> {
+        self.0.settled_up_to(id).await
+    }
+
+    /// As [`EventStream::note_problem`].
+    pub fn note_problem(&self, key: &ConsumerKey, problem: Option<String>) {
+        self.0.note_problem(key, problem);
+    }
+
+    /// As [`EventStream::status`], for who may see everything.
+    ///
+    /// # Errors
+    /// Of the right, then of the stream.
+    pub async fn status(&self, caller: &Principal) -> Result<Status, Error> {
+        may_observe(caller)?;
+        self.0.status().await
+    }
+
+    /// As [`EventStream::glance`], likewise.
+    ///
+    /// # Errors
+    /// Of the right, then of the stream.
+    pub async fn glance(&self, caller: &Principal) -> Result<Glance, Error> {
+        may_observe(caller)?;
+        self.0.glance().await
+    }
+
+    /// As [`EventStream::consumers`]: everybody's for who may see them, else the
+    /// caller's own.
+    ///
+    /// # Errors
+    /// Of the stream.
+    pub async fn consumers(
+        &self,
+        caller: &Principal,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<ConsumerState>, Error> {
+        let own = (!caller.may_observe()).then_some(&caller.user);
+        self.0.consumers(own, after, limit).await
+    }
+
+    /// As [`EventStream::unregister`]: a consumer of the caller's own, or
+    /// anybody's for administrators.
+    ///
+    /// # Errors
+    /// Of the right, then of the stream.
+    pub async fn unregister(
+        &self,
+        caller: &Principal,
+        user: User,
+        component: Component,
+    ) -> Result<(), Error> {
+        let key = may_govern(caller, user, component)?;
+        let ConsumerKey { user, component } = key.clone();
+        let done = self.0.unregister(user, component).await;
+        audit::action(caller, "unregister", &key, &done);
+        done
+    }
+
+    /// As [`EventStream::seek`], likewise.
+    ///
+    /// # Errors
+    /// Of the right, then of the stream.
+    pub async fn seek(
+        &self,
+        caller: &Principal,
+        user: User,
+        component: Component,
+        to: StartAt,
+    ) -> Result<ConsumerState, Error> {
+        let key = may_govern(caller, user, component)?;
+        let ConsumerKey { user, component } = key.clone();
+        let done = self.0.seek(user, component, to).await;
+        audit::action(caller, "seek", &format_args!("{key} to {to:?}"), &done);
+        done
+    }
+
+    /// As [`EventStream::skip_frontier`], for administrators.
+    ///
+    /// # Errors
+    /// Of the right, then of the stream.
+    pub async fn skip_frontier(
+        &self,
+        caller: &Principal,
+        to: EventId,
+        reason: String,
+    ) -> Result<Skipped, Error> {
+        let what = "skip the frontier";
+        caller.require(caller.may_administer(), Right::Administer, &what)?;
+        let done = self.0.skip_frontier(&caller.user, to, reason).await;
+        audit::action(caller, "skip the frontier", &format_args!("to {to}"), &done);
+        done
+    }
+}
+
+fn may_observe(caller: &Principal) -> Result<(), Denied> {
+    let what = "see the state of the stream";
+    caller.require(caller.may_observe(), Right::Observe, &what)
+}
+
+fn may_consume(caller: &Principal, component: &Component) -> Result<(), Denied> {
+    let what = format_args!("consume as component {}", component.as_str());
+    caller.require(caller.may_consume(component), Right::Consume, &what)
+}
+
+/// The filter of a caller who wants this.
+fn readable(caller: &Principal, want: Want) -> Result<Want, Denied> {
+    caller.readable().narrow(want).map_err(|hidden| {
+        let what = format_args!("receive events of type {}", hidden.as_str());
+        caller.denied(Right::Read, &what)
+    })
+}
+
+/// A consumer that the caller may move and remove.
+fn may_govern(caller: &Principal, user: User, component: Component) -> Result<ConsumerKey, Denied> {
+    let key = ConsumerKey { user, component };
+    let what = format_args!("change consumer {key}");
+    caller.require(caller.may_govern(&key), Right::Administer, &what)?;
+    Ok(key)
+}
+
+/// A subscription that ends with the rights that it was opened by.
+#[derive(Debug)]
+pub struct Supervised {
+    subscription: Subscription,
+    caller: Principal,
+    over: bool,
+}
+
+impl Supervised {
+    /// As [`Subscription::next`]; [`Error::CredentialsEnded`] when the caller is no
+    /// longer who it was.
+    pub async fn next(&mut self) -> Option<Result<Delivery, Error>> {
+        if self.over {
+            return None;
+        }
+        tokio::select! {
+            biased;
+            denied = self.caller.ended() => {
+                self.over = true;
+                self.caller.audit.refusal(&denied, "receive", self.caller.peer());
+                Some(Err(denied.into()))
+            }
+            delivery = self.subscription.next() => delivery,
+        }
+    }
+
+    /// As [`Subscription::lost`]; also when the caller is no longer who it was.
+    pub async fn lost(&self) {
+        tokio::select! {
+            _ = self.caller.ended() => {}
+            () = self.subscription.lost() => {}
+        }
+    }
+}
