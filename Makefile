@@ -1,6 +1,6 @@
 # Every target is a thin name for a cargo call or a script. ARGS= is handed on.
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-clients test-console screenshots clients soak lint fmt bench bench-futoin bench-receivers clean-tools
+.PHONY: help run build test test-clients test-console test-image image release deploy screenshots clients soak lint fmt bench bench-futoin bench-receivers clean-tools
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | \
@@ -14,7 +14,7 @@ run: ## Build in release and serve here, without configuration (ARGS=--help)
 build: ## Build in release
 	cargo build --release --bin eventstream
 
-test: ## Tools, lints and all tests, as CI does
+test: ## Tools, lints and all tests; CI also runs test-image
 	@scripts/test.sh
 
 test-clients: ## The five clients against real services (part of make test)
@@ -31,6 +31,21 @@ screenshots: ## Draw the pictures of the console in docs/ anew
 	@scripts/tools.sh
 	@cargo build --bin eventstream
 	@scripts/with-services.sh tests/console/screenshots.sh
+image: ## Make the OCI image of the static program, in target/image
+	@scripts/tools.sh
+	@program=$$(scripts/static.sh) && scripts/image.sh target/image amd64=$$program
+
+test-image: ## Start and drive the image's program, as a container is (part of CI)
+	@scripts/tools.sh
+	@program=$$(PROFILE=quick scripts/static.sh) && scripts/test-image.sh amd64=$$program
+
+release: ## Everything that is published: programs, images, chart, SBOM, checksums
+	@scripts/tools.sh
+	@scripts/release.sh $(ARGS)
+
+deploy: ## Check what is in deploy/ (part of make test)
+	@scripts/tools.sh
+	@cargo build --quiet --bin eventstream && scripts/deploy.sh
 
 clients: ## Generate the clients' code from proto/
 	@scripts/tools.sh

@@ -3,8 +3,9 @@
 # SOAK_MINUTES (30) of load with the memory of the server sampled, then
 # `eventstream soak` with EVENTSTREAM_EVENTS (100000) on a throwaway server of
 # each engine, 30 deaths of a service under the receivers of all five clients,
-# as many minutes of archiver and discarder in trouble, as many kills of the
-# archiver, and every test that waits for a time-out. A seed repeats a run:
+# replicas replaced under them, as many minutes of archiver and discarder in
+# trouble, as many kills of the archiver, and every test that waits for a
+# time-out. A seed repeats a run:
 # EVENTSTREAM_SEED.
 source "$(dirname "${BASH_SOURCE[0]}")/steps.sh"
 
@@ -31,6 +32,10 @@ step "kills under load" passed soak::hundred_kills
 step "load for ${SOAK_MINUTES:-30} minutes" passed soak::hours_of_load
 step "the five clients are built" scripts/with-services.sh scripts/clients.sh recorders
 step "receivers of five languages" passed soak::receivers
+step "an earlier version of the program" scripts/earlier.sh
+EVENTSTREAM_EARLIER=$(scripts/earlier.sh)
+export EVENTSTREAM_EARLIER
+step "replicas replaced under receivers of five languages, one version and two" passed soak::rolling
 step "adversarial writers on each engine" passed soak::writers_on
 EVENTSTREAM_UPKEEP_SECONDS=$((60 * ${SOAK_MINUTES:-30}))
 export EVENTSTREAM_UPKEEP_SECONDS

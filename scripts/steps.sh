@@ -23,3 +23,12 @@ step() {
     "$@" || fail "$text"
     printf '    %s: %d s\n' "$text" $((SECONDS - start))
 }
+
+# python_environment HOME LOCK: a virtual environment by a lock file with
+# hashes. It appears in one move, complete.
+python_environment() {
+    rm -rf "$1" "$1.part"
+    python3 -m venv "$1.part" &&
+        "$1.part/bin/python" -m pip install --quiet --require-hashes --no-deps -r "$2" &&
+        mv "$1.part" "$1"
+}

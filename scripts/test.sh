@@ -20,6 +20,8 @@ export CARGO_TERM_COLOR=never
 step "tools in .cache/tools" scripts/tools.sh
 step "lint" scripts/lint.sh
 suite "cargo test" cargo test --no-fail-fast
+step "the program" cargo build --quiet --bin eventstream
+suite "deploy/" scripts/deploy.sh
 suite "fuzz" scripts/fuzz.sh
 step "judge of the clients" cargo build --quiet -p eventstream-conformance
 suite "the console in Chromium" scripts/with-services.sh tests/console/test.sh

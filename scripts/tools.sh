@@ -10,6 +10,7 @@ BUF=1.75.0
 GRPCURL=1.9.3
 CARGO_DENY=0.20.2
 CARGO_FUZZ=0.13.2
+HELM=3.22.0
 
 mkdir -p "$TOOLS/bin"
 
@@ -118,6 +119,27 @@ install_cargo_fuzz() {
     adopt "$home" bin/cargo-fuzz
 }
 
+install_helm() {
+    local home="$TOOLS/helm-$HELM"
+    [ -d "$home" ] && return
+    from_debian go golang
+    say "building helm $HELM with go (takes minutes, once)"
+    rm -rf "$home.part"
+    GOBIN="$home.part" go install -ldflags='-s -w' "helm.sh/helm/v3/cmd/helm@v$HELM"
+    adopt "$home" helm
+}
+
+# What checks manifests against the schemas of Kubernetes, without a network.
+install_kubernetes_validate() {
+    local lock=deploy/requirements/kubernetes.txt home
+    home="$TOOLS/kubernetes-$(cat "$lock" <(python3 --version) | sha256sum | cut -c1-12)"
+    if [ ! -d "$home" ]; then
+        say "installing $lock from PyPI"
+        python_environment "$home" "$lock"
+    fi
+    ln -sfn "$(basename "$home")" "$TOOLS/kubernetes"
+}
+
 from_debian git git
 from_debian sqlite3 sqlite3
 from_debian python3 python3
@@ -136,6 +158,10 @@ if [ ! -e /usr/lib/galera/libgalera_smm.so ]; then
     from_debian_without_service galera_new_cluster galera-4
 fi
 from_debian rsync rsync
+# Debian's package has promtool beside the server.
+if ! command -v promtool >/dev/null || ! command -v prometheus >/dev/null; then
+    from_debian_without_service promtool prometheus
+fi
 from_debian npm nodejs npm
 at_least Node.js 20 "$(node --version | tr -d v)"
 from_debian go golang
@@ -150,3 +176,11 @@ install_grpcurl
 install_futoin
 install_cargo_deny
 install_cargo_fuzz
+from_debian buildah buildah
+from_debian musl-gcc musl-tools
+from_debian jq jq
+from_debian ip iproute2
+from_debian mariadb-backup mariadb-backup
+from_debian systemd-analyze systemd
+install_helm
+install_kubernetes_validate

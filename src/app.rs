@@ -8,7 +8,7 @@ use std::{path::Path, pin::Pin, sync::Arc};
 
 use anyhow::Context as _;
 use axum::Router;
-use metrics_exporter_prometheus::PrometheusHandle;
+use sd_notify::NotifyState;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic_health::server::HealthReporter;
@@ -20,11 +20,12 @@ use crate::{
     futoin::Front,
     grpc::{self, Features},
     http::{self, Scrape, Sources},
-    lifecycle::{Lifecycle, Readiness, Signals, UnixSignals},
+    lifecycle::{Lifecycle, Readiness, Signals, UnixSignals, tell_supervisor},
     limits,
     listen::{Address, Guards, Listener, Tls, TlsFiles},
+    quota::Quotas,
     store::{
-        self, Names, Options, Store,
+        self, Finding, Names, Options, Store,
         history::{self, Warehouse, WarehouseOptions},
         mysql::{MysqlOptions, MysqlStore, MysqlUrl},
         postgres::{PostgresOptions, PostgresStore, PostgresUrl},
@@ -34,7 +35,7 @@ use crate::{
         DatabaseState, EventStream, LatePolicy, PollIntervals, PushLimits, SentinelSettings,
         SessionTiming, Settings,
     },
-    telemetry,
+    telemetry::{self, Metrics, Sample, traces},
     upkeep::{self, ArchiveLimits, Archiver, Discarder, Expirer},
 };
 
@@ -43,7 +44,8 @@ use crate::{
 /// # Errors
 /// What kept it from starting, or the task that failed.
 pub async fn serve(config: Config) -> anyhow::Result<()> {
-    serve_until(config, UnixSignals::new()?, || ()).await
+    let ready = || tell_supervisor(NotifyState::Ready);
+    serve_until(config, UnixSignals::new()?, ready).await
 }
 
 /// As [`serve`], but until `signals` say so; `ready` is called when the
@@ -74,7 +76,10 @@ pub async fn serve_until(
     // readiness, are still taken while the streams end.
     let closing = CancellationToken::new();
     let doors = Doors {
-        gate: Gate::new(stream.clone()),
+        gate: Gate::new(
+            stream.clone(),
+            Quotas::new(config.exposure.quota, config.exposure.quota_burst),
+        ),
         authority: authority(&config, &life)?,
         closing: closing.clone(),
     };
@@ -114,6 +119,7 @@ pub async fn serve_until(
         if let Some(warehouse) = warehouse {
             warehouse.close().await;
         }
+        traces::send_last().await;
         Ok(())
     })
     .await
@@ -182,7 +188,7 @@ async fn start_grpc(
         grpc::routes(doors.gate.clone(), doors.authority.clone(), features).await?;
     let guards = Guards {
         connections: config.grpc.max_connections,
-        ..Guards::default()
+        ..guards(config)
     };
     let place = (&config.grpc.listen, config.grpc.tls.as_ref());
     let listener = listener("grpc", place, guards, life)?;
@@ -218,7 +224,7 @@ fn start_futoin(
     let listener = listener(
         "futoin",
         (address, futoin.tls.as_ref()),
-        Guards::default(),
+        guards(config),
         life,
     )?;
     tracing::info!(address = %listener.local_address()?, "listening for FutoIn");
@@ -232,7 +238,7 @@ fn start_http(
     config: &Config,
     life: &Lifecycle,
     stream: &EventStream,
-    metrics: &PrometheusHandle,
+    metrics: &Metrics,
     futoin: Option<Router>,
     doors: &Doors,
 ) -> anyhow::Result<()> {
@@ -247,7 +253,7 @@ fn start_http(
         metrics_open: config.metrics_open,
     };
     let place = (address, config.http_tls.as_ref());
-    let listener = listener("http", place, Guards::default(), life)?;
+    let listener = listener("http", place, guards(config), life)?;
     tracing::info!(address = %listener.local_address()?, "listening for HTTP");
     let (closing, killed) = (doors.closing.clone(), life.fronts.killed());
     let mut router = http::router(sources);
@@ -277,6 +283,14 @@ fn start_console(config: &Config, life: &Lifecycle, stream: &EventStream, doors:
     let history = console.keep_history(stream.observer(), life.fronts.stopping());
     life.fronts.spawn("console", history);
     router
+}
+
+fn guards(config: &Config) -> Guards {
+    Guards {
+        peer_connections: config.exposure.peer_connections,
+        socket: config.exposure.socket.clone(),
+        ..Guards::default()
+    }
 }
 
 /// Opens the listener of a front, with the TLS it is to speak.
@@ -373,6 +387,16 @@ pub async fn grants(config: &Config) -> anyhow::Result<String> {
             .await
             .with_context(|| format!("db.url: cannot use {url}")),
         DbUrl::Mysql(url) => Ok(MysqlStore::grants(&mysql_options(config, url))),
+    }
+}
+
+/// Looks at everything that the service needs of its database, and changes
+/// nothing, unless it is to `probe`: then an event is added.
+pub async fn examine(config: &Config, probe: bool) -> Vec<Finding> {
+    match &config.db.url {
+        DbUrl::Sqlite(path) => SqliteStore::examine(sqlite_options(config, path), probe).await,
+        DbUrl::Postgres(url) => PostgresStore::examine(postgres_options(config, url), probe).await,
+        DbUrl::Mysql(url) => MysqlStore::examine(mysql_options(config, url), probe).await,
     }
 }
 
@@ -507,7 +531,7 @@ async fn report_health(
 struct Gauges(EventStream);
 
 impl Scrape for Gauges {
-    fn refresh(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+    fn refresh(&self) -> Pin<Box<dyn Future<Output = Option<Vec<Sample>>> + Send + '_>> {
         Box::pin(self.0.refresh_gauges())
     }
 }

@@ -7,6 +7,7 @@
 use crate::{
     event::{EventId, Fault, Invalid},
     store::{self, Effect},
+    telemetry::{self, Sparingly},
 };
 
 /// Why a call failed.
@@ -119,6 +120,16 @@ pub enum Error {
         /// What has no room.
         what: &'static str,
     },
+    /// A user has used up what it may.
+    #[error("user {user} may do no more {what} at this time")]
+    QuotaExceeded {
+        /// `calls`, `events`, `bytes` or `streams`.
+        what: &'static str,
+        /// Whose quota it is.
+        user: String,
+        /// When as much is there again.
+        retry_after: std::time::Duration,
+    },
     /// The service is ending.
     #[error("the service is shutting down")]
     Draining,
@@ -180,6 +191,7 @@ impl Error {
             Self::Archive => "ARCHIVE_UNAVAILABLE",
             Self::NotSettled { .. } => "NOT_SETTLED",
             Self::Overloaded { .. } => "OVERLOADED",
+            Self::QuotaExceeded { .. } => "QUOTA_EXCEEDED",
             Self::Draining => "DRAINING",
             Self::Unauthenticated { .. } => "UNAUTHENTICATED",
             Self::NotAllowed { .. } => "NOT_ALLOWED",
@@ -188,16 +200,45 @@ impl Error {
         }
     }
 
+    /// Whether it is about who called, and not about the stream.
+    #[must_use]
+    pub fn is_of_caller(&self) -> bool {
+        matches!(
+            self,
+            Self::Unauthenticated { .. }
+                | Self::NotAllowed { .. }
+                | Self::CredentialsEnded { .. }
+                | Self::QuotaExceeded { .. }
+        )
+    }
+
     /// Names the field that `Invalid` speaks of.
     pub fn field(field: &str) -> impl FnOnce(Invalid) -> Self + '_ {
         move |invalid| Self::invalid(field, invalid.rule)
     }
 }
 
+/// A database that is away fails every call of everybody.
+fn warnings(class: &str) -> &'static Sparingly {
+    static PASSING: Sparingly = Sparingly::new();
+    static LOST: Sparingly = Sparingly::new();
+    static OTHER: Sparingly = Sparingly::new();
+    match class {
+        "unavailable" => &PASSING,
+        "lost" => &LOST,
+        _ => &OTHER,
+    }
+}
+
 impl From<store::Error> for Error {
     fn from(error: store::Error) -> Self {
-        metrics::counter!(crate::telemetry::DATABASE_ERRORS, "class" => error.class()).increment(1);
-        tracing::warn!(%error, class = error.class(), "database error");
+        metrics::counter!(telemetry::DATABASE_ERRORS, "class" => error.class()).increment(1);
+        let class = error.class();
+        if let Some(unsaid) = warnings(class).due() {
+            tracing::warn!(%error, class, unsaid, "database error");
+        } else {
+            tracing::debug!(%error, class, "database error");
+        }
         let effect = match error {
             store::Error::Unavailable { effect, .. } | store::Error::Lost { effect, .. } => effect,
             store::Error::Contract(_) | store::Error::Discarded(_) => Effect::None,

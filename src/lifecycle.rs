@@ -13,6 +13,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
+use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -99,6 +100,7 @@ impl Lifecycle {
             () = shared.failed.cancelled() => {}
             name = signals.next() => tracing::info!(signal = name, ?deadline, "stopping"),
         }
+        tell_supervisor(NotifyState::Stopping);
         let end = Instant::now() + deadline;
         let outcome = tokio::select! {
             biased;
@@ -139,6 +141,14 @@ impl Lifecycle {
         Err(anyhow!(
             "ended by force: {reason}; not yet ended: [{running}]"
         ))
+    }
+}
+
+/// Tells systemd, where it started this process and waits for such news
+/// (`Type=notify`); nobody else has set `NOTIFY_SOCKET`.
+pub fn tell_supervisor(news: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[news]) {
+        tracing::warn!(%error, "cannot tell the supervisor");
     }
 }
 

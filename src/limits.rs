@@ -244,6 +244,19 @@ pub const EXPIRY_LOOK_SHORTEST: Duration = Duration::from_secs(1);
 /// The most rules of expiry: each is compared with each consumer.
 pub const MAX_EXPIRY_RULES: usize = 100;
 
+// ----------------------------------------------------------------- quotas
+
+/// Users whose use is kept at a time: more than a file of users may name, and
+/// some 2 MiB.
+pub const MAX_BUDGETS: usize = 10_000;
+
+/// When a user who has as many streams as it may comes back: nothing tells
+/// when one ends, and a connection that broke is noticed within a minute.
+pub const STREAM_RETRY: Duration = Duration::from_secs(5);
+
+/// The longest time for which a user may save up.
+pub const MAX_QUOTA_BURST: Duration = Duration::from_hours(1);
+
 // ------------------------------------------------------------ connections
 
 /// Connections per listener unless configured: below the usual limit of open
@@ -318,6 +331,26 @@ pub const SCRAPE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The same warning is logged at most this often.
 pub const WARNING_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Consumers that have series of their own in the metrics, those furthest
+/// behind first: what one scrape of Prometheus takes without a thought.
+pub const CONSUMER_SERIES: usize = 1000;
+
+/// Spans that wait to be sent to a collector; more are dropped. Some 2 MiB.
+pub const WAITING_SPANS: usize = 2048;
+
+/// How long the last spans may take to be sent when the process ends.
+pub const LAST_SPANS_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Events whose adding span is remembered until they are delivered: some
+/// 10 s at a thousand traced events a second, in 2 MiB.
+pub const TRACED_EVENTS: usize = 10_000;
+
+/// Deliveries whose span is remembered until they are acknowledged.
+pub const TRACED_DELIVERIES: usize = 1000;
+
+/// Spans that one span is linked to: the SDK's own bound.
+pub const SPAN_LINKS: usize = 128;
 
 // ------------------------------------------------------------------ users
 

@@ -18,7 +18,6 @@ mod socket;
 mod tls;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::{Extension, Router};
@@ -26,7 +25,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower::{Layer as _, util::option_layer};
 use tracing::Instrument as _;
@@ -37,11 +36,15 @@ use opening::Fault;
 pub use peer::Transport;
 pub use places::Place;
 use places::{Full, Places};
+pub use socket::SocketOwner;
 use socket::{Accepted, Socket};
 pub use tls::{ClientAuth, Tls, TlsFault, TlsFiles};
 
 use crate::lifecycle::Crowd;
-use crate::{limits, telemetry};
+use crate::{
+    limits,
+    telemetry::{self, Sparingly},
+};
 
 /// The bounds of one listener.
 #[derive(Debug, Clone)]
@@ -57,6 +60,8 @@ pub struct Guards {
     pub header: Duration,
     /// An HTTP/1.1 connection between two requests, the next header included.
     pub idle: Duration,
+    /// Who may connect, if it is to a Unix socket.
+    pub socket: SocketOwner,
 }
 
 impl Default for Guards {
@@ -67,6 +72,7 @@ impl Default for Guards {
             first_byte: limits::FIRST_BYTE_TIMEOUT,
             header: limits::HEADER_TIMEOUT,
             idle: limits::HTTP1_IDLE_TIMEOUT,
+            socket: SocketOwner::default(),
         }
     }
 }
@@ -90,7 +96,7 @@ impl Listener {
     pub fn bind(name: &'static str, address: &Address, guards: Guards) -> std::io::Result<Self> {
         Ok(Self {
             name,
-            socket: Socket::bind(address)?,
+            socket: Socket::bind(address, &guards.socket)?,
             guards,
             tls: None,
         })
@@ -144,6 +150,9 @@ impl Listener {
     }
 }
 
+/// Why the guards close a connection.
+const REFUSALS: [&str; 3] = ["full", "silent", "slow"];
+
 /// What all connections of one listener share.
 struct Desk {
     name: &'static str,
@@ -175,6 +184,11 @@ impl Desk {
         killed: CancellationToken,
     ) -> Arc<Self> {
         let crowd = Crowd::new(killed.clone());
+        for reason in REFUSALS {
+            metrics::counter!(telemetry::CONNECTIONS_REFUSED, "listener" => name, "reason" => reason)
+                .increment(0);
+        }
+        metrics::gauge!(telemetry::CONNECTIONS_OPEN, "listener" => name).increment(0.0);
         Arc::new(Self {
             name,
             builder: builder(&guards, &crowd),
@@ -362,46 +376,6 @@ fn builder(guards: &Guards, crowd: &Crowd) -> Builder<Crowd> {
         .max_header_list_size(limits::MAX_HEADER_LIST_BYTES)
         .max_pending_accept_reset_streams(limits::HTTP2_PENDING_RESETS);
     builder
-}
-
-/// Lets one warning through per interval and counts the others.
-struct Sparingly {
-    start: Instant,
-    /// Milliseconds after `start` from which the next one is due.
-    next: AtomicU64,
-    unsaid: AtomicU64,
-}
-
-impl Default for Sparingly {
-    fn default() -> Self {
-        Self {
-            start: Instant::now(),
-            next: AtomicU64::new(0),
-            unsaid: AtomicU64::new(0),
-        }
-    }
-}
-
-impl Sparingly {
-    /// If a warning is due: how many were left out since the last one.
-    fn due(&self) -> Option<u64> {
-        let now = millis(self.start.elapsed());
-        let next = now.saturating_add(millis(limits::WARNING_INTERVAL));
-        let due = self
-            .next
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |at| {
-                (at <= now).then_some(next)
-            });
-        if due.is_err() {
-            self.unsaid.fetch_add(1, Ordering::Relaxed);
-            return None;
-        }
-        Some(self.unsaid.swap(0, Ordering::Relaxed))
-    }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

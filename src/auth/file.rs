@@ -6,13 +6,14 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use super::{
     certificate,
-    rights::{Limits, Patterns, Readable, Rights},
+    rights::{Patterns, Readable, Rights},
     section::Section,
     token,
 };
 use crate::{
     event::{Component, EventType, Pattern, User},
     limits,
+    quota::Quota,
 };
 
 /// What is wrong with the users, said so that it can be found: file and key.
@@ -74,7 +75,7 @@ pub(super) struct IssuerEntry {
 impl File {
     pub(super) fn read(text: &str) -> Result<Self, Fault> {
         let mut file = Section::of(text)?;
-        let defaults = quotas(file.section("limits")?)?;
+        let defaults = quota(file.section("limits")?)?;
         let mut users = BTreeMap::new();
         for (name, section) in file.sections("users")? {
             let user = User::parse(&name)
@@ -111,7 +112,7 @@ impl File {
     }
 }
 
-fn entry(mut section: Section, defaults: Limits) -> Result<Entry, Fault> {
+fn entry(mut section: Section, defaults: Quota) -> Result<Entry, Fault> {
     let tokens = section.list("tokens", token::read_hash)?;
     let token_files = section.list("token_files", path)?;
     let certificates = section.list("certificates", certificate::read_name)?;
@@ -129,7 +130,7 @@ fn entry(mut section: Section, defaults: Limits) -> Result<Entry, Fault> {
         types: Readable(Patterns::new(types)),
         observe: section.truth("observe")?,
         administer: section.truth("administer")?,
-        limits: quotas(section.section("limits")?)?.or(defaults),
+        quota: quota(section.section("limits")?)?.or(defaults),
     };
     let at = section.place();
     section.end()?;
@@ -187,18 +188,18 @@ fn issuer(mut section: Section) -> Result<IssuerEntry, Fault> {
     })
 }
 
-fn quotas(section: Option<Section>) -> Result<Limits, Fault> {
+fn quota(section: Option<Section>) -> Result<Quota, Fault> {
     let Some(mut section) = section else {
-        return Ok(Limits::default());
+        return Ok(Quota::default());
     };
-    let limits = Limits {
+    let quota = Quota {
         calls: section.number("calls")?,
         events: section.number("events")?,
         bytes: section.number("bytes")?,
         streams: section.number("streams")?,
     };
     section.end()?;
-    Ok(limits)
+    Ok(quota)
 }
 
 fn path(text: &str) -> Result<PathBuf, String> {
@@ -262,17 +263,14 @@ mod tests {
         assert!(shop.rights.generate.allow("ORDER_NEW") && !shop.rights.generate.allow("BILL"));
         assert!(shop.rights.consume.allow("LIVE") && shop.rights.types.allow("x"));
         assert!(shop.rights.observe && shop.rights.administer);
-        let limits = Limits {
+        let quota = Quota {
             calls: Some(5),
             events: Some(6),
             bytes: None,
             streams: Some(8),
         };
-        assert_eq!(shop.rights.limits, limits);
-        assert_eq!(
-            file.users[&user("with space")].rights.limits.events,
-            Some(7)
-        );
+        assert_eq!(shop.rights.quota, quota);
+        assert_eq!(file.users[&user("with space")].rights.quota.events, Some(7));
         let issuer = &file.issuers[0];
         assert_eq!(issuer.claim, ["a", "b"]);
         assert_eq!(issuer.users["system:x"], user("shop"));

@@ -1,7 +1,8 @@
 //! The stream as principals may use it. Everything that a front does for
 //! somebody goes through here, so that no right is asked for in two places and
 //! none is forgotten. Rights are applied to events, too: who reads gets what it
-//! may receive, and its position passes the rest.
+//! may receive, and its position passes the rest. So is every caller's quota
+//! taken here, before anything is done for it.
 
 use uuid::Uuid;
 
@@ -9,6 +10,7 @@ use super::{Denied, Principal, Right, audit};
 use crate::{
     error::Error,
     event::{Component, ConsumerKey, EventId, NewEvent, StartAt, User, Want},
+    quota::{Quotas, StreamPlace},
     store::IdRuns,
     stream::{
         ConsumerState, Delivery, EventStream, Glance, Poll, Polled, Settings, Skipped, Status,
@@ -16,21 +18,36 @@ use crate::{
     },
 };
 
-/// The stream behind its rights. Cloning shares it.
+/// The stream behind its rights and quotas. Cloning shares it.
 #[derive(Debug, Clone)]
-pub struct Gate(EventStream);
+pub struct Gate {
+    stream: EventStream,
+    quotas: Quotas,
+}
 
 impl Gate {
     /// Guards a stream.
     #[must_use]
-    pub fn new(stream: EventStream) -> Self {
-        Self(stream)
+    pub fn new(stream: EventStream, quotas: Quotas) -> Self {
+        Self { stream, quotas }
+    }
+
+    /// Takes a call of the caller's quota.
+    fn call(&self, caller: &Principal) -> Result<(), Error> {
+        self.quotas.call(&caller.user, caller.quota())
+    }
+
+    /// The same, of who may see the state of everything.
+    fn observe(&self, caller: &Principal) -> Result<(), Error> {
+        self.call(caller)?;
+        let what = "see the state of the stream";
+        Ok(caller.require(caller.may_observe(), Right::Observe, &what)?)
     }
 
     /// How the stream behaves.
     #[must_use]
     pub fn settings(&self) -> &Settings {
-        self.0.settings()
+        self.stream.settings()
     }
 
     /// As [`EventStream::add`], if the caller may generate each of the types.
@@ -44,12 +61,17 @@ impl Gate {
         events: Vec<NewEvent>,
     ) -> Result<IdRuns, Error> {
         caller.still()?;
+        let bytes = events.iter().map(NewEvent::size).sum();
+        self.quotas
+            .add(&caller.user, caller.quota(), events.len(), bytes)?;
         for event in &events {
             let kind = event.kind.as_str();
             let what = format_args!("add events of type {kind}");
             caller.require(caller.may_generate(&event.kind), Right::Generate, &what)?;
         }
-        self.0.add(caller.user.clone(), request_id, events).await
+        self.stream
+            .add(caller.user.clone(), request_id, events)
+            .await
     }
 
     /// As [`EventStream::register`], of a component that the caller may consume.
@@ -62,9 +84,10 @@ impl Gate {
         component: Component,
         start: Option<StartAt>,
     ) -> Result<(ConsumerState, bool), Error> {
+        self.call(caller)?;
         may_consume(caller, &component)?;
         let user = caller.user.clone();
-        self.0.register(user, component, start).await
+        self.stream.register(user, component, start).await
     }
 
     /// As [`EventStream::poll`]: only events that the caller may receive. A wait
@@ -73,6 +96,7 @@ impl Gate {
     /// # Errors
     /// Of the right, then of the stream.
     pub async fn poll(&self, caller: &Principal, poll: Poll) -> Result<Polled, Error> {
+        self.call(caller)?;
         may_consume(caller, &poll.component)?;
         let poll = Poll {
             want: readable(caller, poll.want)?,
@@ -82,7 +106,7 @@ impl Gate {
         tokio::select! {
             biased;
             denied = caller.ended() => Err(denied.into()),
-            polled = self.0.poll(poll) => polled,
+            polled = self.stream.poll(poll) => polled,
         }
     }
 
@@ -96,6 +120,7 @@ impl Gate {
         caller: &Principal,
         subscribe: Subscribe,
     ) -> Result<Supervised, Error> {
+        let place = self.quotas.stream(&caller.user, caller.quota())?;
         may_consume(caller, &subscribe.component)?;
         let subscribe = Subscribe {
             want: readable(caller, subscribe.want)?,
@@ -103,13 +128,14 @@ impl Gate {
             ..subscribe
         };
         Ok(Supervised {
-            subscription: self.0.subscribe(subscribe).await?,
+            subscription: self.stream.subscribe(subscribe).await?,
             caller: caller.clone(),
             over: false,
+            _place: place,
         })
     }
 
-    /// As [`EventStream::ack`].
+    /// As [`EventStream::ack`]; no quota is taken.
     ///
     /// # Errors
     /// Of the right, then of the stream.
@@ -122,7 +148,7 @@ impl Gate {
     ) -> Result<EventId, Error> {
         may_consume(caller, &component)?;
         let user = caller.user.clone();
-        self.0.ack(user, component, last_id, epoch).await
+        self.stream.ack(user, component, last_id, epoch).await
     }
 
     /// As [`EventStream::settled_up_to`], which tells nothing that a poll does not.
@@ -130,12 +156,12 @@ impl Gate {
     /// # Errors
     /// Of the stream.
     pub async fn settled_up_to(&self, id: EventId) -> Result<EventId, Error> {
-        self.0.settled_up_to(id).await
+        self.stream.settled_up_to(id).await
     }
 
     /// As [`EventStream::note_problem`].
     pub fn note_problem(&self, key: &ConsumerKey, problem: Option<String>) {
-        self.0.note_problem(key, problem);
+        self.stream.note_problem(key, problem);
     }
 
     /// As [`EventStream::status`], for who may see everything.
@@ -143,8 +169,8 @@ impl Gate {
     /// # Errors
     /// Of the right, then of the stream.
     pub async fn status(&self, caller: &Principal) -> Result<Status, Error> {
-        may_observe(caller)?;
-        self.0.status().await
+        self.observe(caller)?;
+        self.stream.status().await
     }
 
     /// As [`EventStream::glance`], likewise.
@@ -152,8 +178,8 @@ impl Gate {
     /// # Errors
     /// Of the right, then of the stream.
     pub async fn glance(&self, caller: &Principal) -> Result<Glance, Error> {
-        may_observe(caller)?;
-        self.0.glance().await
+        self.observe(caller)?;
+        self.stream.glance().await
     }
 
     /// As [`EventStream::consumers`]: everybody's for who may see them, else the
@@ -167,8 +193,9 @@ impl Gate {
         after: &str,
         limit: usize,
     ) -> Result<Vec<ConsumerState>, Error> {
+        self.call(caller)?;
         let own = (!caller.may_observe()).then_some(&caller.user);
-        self.0.consumers(own, after, limit).await
+        self.stream.consumers(own, after, limit).await
     }
 
     /// As [`EventStream::unregister`]: a consumer of the caller's own, or
@@ -182,9 +209,10 @@ impl Gate {
         user: User,
         component: Component,
     ) -> Result<(), Error> {
+        self.call(caller)?;
         let key = may_govern(caller, user, component)?;
         let ConsumerKey { user, component } = key.clone();
-        let done = self.0.unregister(user, component).await;
+        let done = self.stream.unregister(user, component).await;
         audit::action(caller, "unregister", &key, &done);
         done
     }
@@ -200,9 +228,10 @@ impl Gate {
         component: Component,
         to: StartAt,
     ) -> Result<ConsumerState, Error> {
+        self.call(caller)?;
         let key = may_govern(caller, user, component)?;
         let ConsumerKey { user, component } = key.clone();
-        let done = self.0.seek(user, component, to).await;
+        let done = self.stream.seek(user, component, to).await;
         audit::action(caller, "seek", &format_args!("{key} to {to:?}"), &done);
         done
     }
@@ -217,17 +246,13 @@ impl Gate {
         to: EventId,
         reason: String,
     ) -> Result<Skipped, Error> {
+        self.call(caller)?;
         let what = "skip the frontier";
         caller.require(caller.may_administer(), Right::Administer, &what)?;
-        let done = self.0.skip_frontier(&caller.user, to, reason).await;
+        let done = self.stream.skip_frontier(&caller.user, to, reason).await;
         audit::action(caller, "skip the frontier", &format_args!("to {to}"), &done);
         done
     }
-}
-
-fn may_observe(caller: &Principal) -> Result<(), Denied> {
-    let what = "see the state of the stream";
-    caller.require(caller.may_observe(), Right::Observe, &what)
 }
 
 fn may_consume(caller: &Principal, component: &Component) -> Result<(), Denied> {
@@ -257,6 +282,7 @@ pub struct Supervised {
     subscription: Subscription,
     caller: Principal,
     over: bool,
+    _place: StreamPlace,
 }
 
 impl Supervised {

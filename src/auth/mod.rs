@@ -35,10 +35,13 @@ pub use self::{
     file::Fault,
     gate::{Gate, Supervised},
     reload::start,
-    rights::{Limits, Readable, Rights},
+    rights::{Readable, Rights},
     token::{Token, hash_line},
 };
-use crate::event::{Component, ConsumerKey, EventType, Moment, User};
+use crate::{
+    event::{Component, ConsumerKey, EventType, Moment, User},
+    quota::Quota,
+};
 
 /// Knows the users. Cloning shares it.
 #[derive(Clone)]
@@ -230,8 +233,8 @@ impl Principal {
 
     /// How much it may do at a time.
     #[must_use]
-    pub fn limits(&self) -> &Limits {
-        &self.rights.limits
+    pub fn quota(&self) -> Quota {
+        self.rights.quota
     }
 
     /// Where it calls from, for logs.

@@ -5,7 +5,10 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use crate::event::{EventType, Pattern, Want};
+use crate::{
+    event::{EventType, Pattern, Want},
+    quota::Quota,
+};
 
 /// Everything that a user may do; nothing by default.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -21,33 +24,7 @@ pub struct Rights {
     /// May change the state of everything.
     pub administer: bool,
     /// How much it may do.
-    pub limits: Limits,
-}
-
-/// How much a user may do at a time; `None` is without bound.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Limits {
-    /// Calls a second.
-    pub calls: Option<u32>,
-    /// Events a second, added or received.
-    pub events: Option<u32>,
-    /// Bytes of them a second.
-    pub bytes: Option<u32>,
-    /// Push streams open at a time.
-    pub streams: Option<u32>,
-}
-
-impl Limits {
-    /// These, and where they say nothing, those.
-    #[must_use]
-    pub(super) fn or(self, others: Self) -> Self {
-        Self {
-            calls: self.calls.or(others.calls),
-            events: self.events.or(others.events),
-            bytes: self.bytes.or(others.bytes),
-            streams: self.streams.or(others.streams),
-        }
-    }
+    pub quota: Quota,
 }
 
 impl Rights {
@@ -61,7 +38,7 @@ impl Rights {
                 types: Readable(Patterns::any()),
                 observe: true,
                 administer: true,
-                limits: Limits::default(),
+                quota: Quota::default(),
             })
         });
         Arc::clone(&ALL)
@@ -69,10 +46,10 @@ impl Rights {
 
     /// Whether the same is allowed, be it faster or slower.
     pub(super) fn same_grants(&self, other: &Self) -> bool {
-        let limits = self.limits;
+        let quota = self.quota;
         *self
             == Self {
-                limits,
+                quota,
                 ..other.clone()
             }
     }
@@ -203,7 +180,7 @@ mod tests {
     fn limits_are_no_grants() {
         let rights = Rights::all();
         let mut slower = (*rights).clone();
-        slower.limits.calls = Some(1);
+        slower.quota.calls = Some(1);
         assert!(rights.same_grants(&slower));
         slower.administer = false;
         assert!(!rights.same_grants(&slower));

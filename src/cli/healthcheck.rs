@@ -22,6 +22,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 const HELP: &str = "Examples:\n  \
     eventstream healthcheck\n  \
     eventstream healthcheck --service futoin.evt.v1.PushService\n  \
+    eventstream healthcheck --live\n  \
     eventstream healthcheck --addr unix:/run/eventstream.sock\n\n\
     Exit codes:\n  \
     0  serving\n  \
@@ -39,6 +40,9 @@ pub struct Args {
         hide_default_value = true
     )]
     service: String,
+    /// Succeed if there is any answer: a restart would not bring a database back
+    #[arg(long, conflicts_with = "service")]
+    live: bool,
     #[command(flatten)]
     target: Target,
     #[command(flatten)]
@@ -53,7 +57,10 @@ enum Health {
 
 pub(super) async fn run(args: &Args, output: &mut Output) -> ExitCode {
     let code = match check(args).await {
-        Ok(health) => show(&health, output),
+        Ok(health) => {
+            show(&health, output);
+            u8::from(health != Health::Serving && !args.live)
+        }
         Err(failure) => {
             failure.report(None, output);
             2
@@ -62,10 +69,10 @@ pub(super) async fn run(args: &Args, output: &mut Output) -> ExitCode {
     ExitCode::from(code)
 }
 
-fn show(health: &Health, output: &mut Output) -> u8 {
-    let (code, text) = match health {
-        Health::Serving => (0, "SERVING"),
-        Health::NotServing(why) => (1, *why),
+fn show(health: &Health, output: &mut Output) {
+    let text = match health {
+        Health::Serving => "SERVING",
+        Health::NotServing(why) => why,
     };
     let written = if output.is_json() {
         output.object(&json!({ "status": text }))
@@ -74,7 +81,6 @@ fn show(health: &Health, output: &mut Output) -> u8 {
     };
     // A probe's answer is its exit code; nobody may read the text.
     let _ = written.and_then(|()| output.flush());
-    code
 }
 
 async fn check(args: &Args) -> Result<Health, Failure> {

@@ -7,6 +7,7 @@
 //! tests need no process; and a [`Config`] that exists is valid. The text of
 //! an option marked secret is never shown.
 
+mod exposure;
 mod fault;
 mod futoin;
 mod options;
@@ -25,6 +26,7 @@ pub use crate::store::{
     postgres::PostgresUrl,
     sqlite::Synchronous,
 };
+pub use exposure::Exposure;
 pub use fault::{Fault, Faults, Origin};
 pub use futoin::Futoin;
 pub use options::{CONFIG_FILE, OPTIONS, Opt, markdown_table, serve_command};
@@ -34,7 +36,7 @@ use crate::auth;
 use crate::limits;
 use crate::listen::{Address, TlsFiles};
 use crate::origins::Origins;
-use crate::telemetry::LogFormat;
+use crate::telemetry::{LogFormat, TraceOptions};
 use crate::upkeep::{Discarding, ExpiryRule};
 use resolve::Reader;
 
@@ -57,6 +59,8 @@ pub struct Config {
     pub metrics_open: bool,
     /// The file of users; none: everybody is `local`.
     pub auth: Option<PathBuf>,
+    /// What bounds those who reach the listeners.
+    pub exposure: Exposure,
     /// The front for clients of the original; none if switched off.
     pub futoin: Option<Futoin>,
     /// The stream itself.
@@ -71,6 +75,8 @@ pub struct Config {
     pub shutdown_deadline: Duration,
     /// The log.
     pub log: Log,
+    /// Where traces go; none if switched off.
+    pub traces: Option<TraceOptions>,
 }
 
 /// Where the events are kept.
@@ -218,6 +224,7 @@ pub fn load(
         http,
         metrics_open: reader.get("http.metrics_open", value::boolean),
         auth,
+        exposure: exposure::exposure(&mut reader),
         futoin: futoin::futoin(&mut reader, &read_file),
         stream: stream(&mut reader),
         discard: discard(&mut reader, archiving),
@@ -234,6 +241,7 @@ pub fn load(
             format: reader.get("log.format", value::log_format),
             filter: reader.get("log.filter", value::log_filter),
         },
+        traces: traces(&mut reader),
     };
     check_exposure(&mut reader, &config);
     check_intervals(&mut reader, &config.stream);
@@ -245,8 +253,7 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
     // `std::env::vars` panics where anybody's variable is not Unicode.
     std::env::vars_os().filter_map(|(name, text)| {
         let name = name.into_string().ok()?;
-        name.starts_with(options::ENVIRONMENT_PREFIX)
-            .then(|| (name, text.to_string_lossy().into_owned()))
+        options::is_ours(&name).then(|| (name, text.to_string_lossy().into_owned()))
     })
 }
 
@@ -359,6 +366,15 @@ fn stream(reader: &mut Reader) -> Stream {
             value::duration(Duration::from_mins(1), Duration::from_hours(24 * 7)),
         ),
     }
+}
+
+fn traces(reader: &mut Reader) -> Option<TraceOptions> {
+    let options = TraceOptions {
+        service_name: reader.get("otlp.service_name", value::service_name),
+        sampled_per_million: reader.get("otlp.sample_ratio", value::per_million),
+        endpoint: reader.get("otlp.endpoint", value::endpoint_or_none)?,
+    };
+    Some(options)
 }
 
 fn discard(reader: &mut Reader, archiving: bool) -> Option<Discarding> {

@@ -6,10 +6,18 @@ use std::fmt::Write as _;
 
 use clap::{Arg, Command};
 
-use super::{futoin, tls};
+use super::{exposure, futoin, tls};
 
 /// Every variable of ours begins with this.
 pub(super) const ENVIRONMENT_PREFIX: &str = "EVENTSTREAM_";
+
+/// What Rust programs are usually told their log filter by; ours goes first.
+pub(super) const RUST_LOG: &str = "RUST_LOG";
+
+/// Whether a variable of the environment may be meant for us.
+pub(super) fn is_ours(name: &str) -> bool {
+    name.starts_with(ENVIRONMENT_PREFIX) || name == RUST_LOG
+}
 
 /// One option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,7 +106,14 @@ pub const CONFIG_FILE: Opt = opt(
 pub const OPTIONS: &[Opt] = &joined();
 
 /// The tables that it is joined of, each beside what reads it.
-const TABLES: [&[Opt]; 5] = [TABLE, &tls::GRPC, &tls::HTTP, &futoin::TABLE, &tls::FUTOIN];
+const TABLES: [&[Opt]; 6] = [
+    TABLE,
+    &tls::GRPC,
+    &tls::HTTP,
+    &futoin::TABLE,
+    &tls::FUTOIN,
+    &exposure::TABLE,
+];
 
 const COUNT: usize = {
     let (mut count, mut table) = (0, 0);
@@ -480,7 +495,28 @@ const TABLE: &[Opt] = &[
         "log-filter",
         "info",
         "FILTER",
-        "What is logged, a level or target=level pairs",
+        "What is logged, a level or target=level pairs; RUST_LOG says so too",
+    ),
+    opt(
+        "otlp.endpoint",
+        "otlp-endpoint",
+        "",
+        "URL",
+        "Collector that traces are sent to by OTLP over gRPC, such as http://127.0.0.1:4317; empty: no traces",
+    ),
+    opt(
+        "otlp.service_name",
+        "otlp-service-name",
+        "eventstream",
+        "NAME",
+        "What the service calls itself in traces",
+    ),
+    opt(
+        "otlp.sample_ratio",
+        "otlp-sample-ratio",
+        "1",
+        "0..1",
+        "Share of the traces that begin here; a caller that sends a traceparent decides for its own",
     ),
 ];
 

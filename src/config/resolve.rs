@@ -10,7 +10,7 @@ use clap::ArgMatches;
 use toml::Value;
 
 use super::fault::{Fault, Faults, Origin};
-use super::options::{CONFIG_FILE, ENVIRONMENT_PREFIX, OPTIONS, Opt, find};
+use super::options::{CONFIG_FILE, OPTIONS, Opt, RUST_LOG, find, is_ours};
 use super::value::Read;
 
 /// Variables of the command-line client, which may be set beside ours.
@@ -45,7 +45,7 @@ impl Reader {
         // Orchestrators set a variable to nothing where they mean to unset it.
         let variables = environment
             .into_iter()
-            .filter(|(name, text)| name.starts_with(ENVIRONMENT_PREFIX) && !text.is_empty())
+            .filter(|(name, text)| is_ours(name) && !text.is_empty())
             .collect::<BTreeMap<_, _>>();
         let given = |opt: &Opt| given(opt, matches, &variables);
         if let Some((path, _)) = given(&CONFIG_FILE) {
@@ -156,6 +156,7 @@ impl Reader {
         for name in names {
             let expected = known.contains(name)
                 || CLIENT_VARIABLES.contains(&name.as_str())
+                || name == RUST_LOG
                 || is_of_kubernetes(name);
             if !expected {
                 self.unknown(
@@ -189,7 +190,10 @@ fn given(
     if let Some(text) = matches.get_one::<String>(opt.key) {
         return Some((text.clone(), Origin::Flag(opt.flag)));
     }
-    let name = opt.environment();
+    let mut name = opt.environment();
+    if opt.key == "log.filter" && !variables.contains_key(&name) {
+        RUST_LOG.clone_into(&mut name);
+    }
     let text = variables.get(&name)?;
     Some((text.clone(), Origin::Environment(name)))
 }

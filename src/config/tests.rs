@@ -263,3 +263,46 @@ fn console_is_served_by_itself_only_where_this_machine_alone_reaches_it() {
     let faults = start().flags(&["--http-console", "maybe"]).faults();
     assert!(faults.contains("is not one of auto, on, off"), "{faults}");
 }
+
+#[test]
+fn rust_log_is_heeded_unless_ours_says_otherwise() {
+    let config = start()
+        .file("[log]\nfilter = 'error'")
+        .variable("RUST_LOG", "warn");
+    assert_eq!(config.load().unwrap().log.filter, "warn");
+    let config = start()
+        .variable("RUST_LOG", "warn")
+        .variable("EVENTSTREAM_LOG_FILTER", "debug");
+    assert_eq!(config.load().unwrap().log.filter, "debug");
+    let config = start()
+        .variable("RUST_LOG", "warn")
+        .flags(&["--log-filter=trace"]);
+    assert_eq!(config.load().unwrap().log.filter, "trace");
+    let faults = start().variable("RUST_LOG", "info,hyper=loudest").faults();
+    assert!(
+        faults.contains("RUST_LOG") && faults.contains("log filter"),
+        "{faults}"
+    );
+}
+
+#[test]
+fn traces_are_off_until_somebody_takes_them() {
+    assert_eq!(start().load().unwrap().traces, None);
+    let config = start()
+        .variable("EVENTSTREAM_OTLP_ENDPOINT", "http://otel:4317")
+        .flags(&["--otlp-sample-ratio=0.25"]);
+    let traces = config.load().unwrap().traces.unwrap();
+    assert_eq!(traces.endpoint, "http://otel:4317");
+    assert_eq!(traces.service_name, "eventstream");
+    assert_eq!(traces.sampled_per_million, 250_000);
+    for (flag, rule) in [
+        ("--otlp-endpoint=otel:4317", "is not a URL"),
+        ("--otlp-endpoint=ftp://otel", "is not a URL"),
+        ("--otlp-sample-ratio=1.5", "from 0 to 1"),
+        ("--otlp-sample-ratio=NaN", "from 0 to 1"),
+        ("--otlp-service-name=", "is not a name"),
+    ] {
+        let faults = start().flags(&[flag]).faults();
+        assert!(faults.contains(rule), "{flag}: {faults}");
+    }
+}

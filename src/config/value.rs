@@ -68,6 +68,42 @@ pub(super) fn log_filter(text: &str) -> Read<String> {
         .map_err(|error| format!("is not a log filter: {error}"))
 }
 
+/// Where a collector is, or nothing.
+pub(super) fn endpoint_or_none(text: &str) -> Read<Option<String>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let uri = text.parse::<http::Uri>().ok();
+    let known = uri.filter(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https")) && uri.authority().is_some()
+    });
+    known
+        .map(|_| Some(text.to_owned()))
+        .ok_or_else(|| "is not a URL like http://127.0.0.1:4317".to_owned())
+}
+
+pub(super) fn service_name(text: &str) -> Read<String> {
+    if text.is_empty() || text.chars().any(char::is_control) {
+        return Err("is not a name".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// A share from 0 to 1, in millionths.
+pub(super) fn per_million(text: &str) -> Read<u32> {
+    let share = text
+        .parse::<f64>()
+        .ok()
+        .filter(|share| (0.0..=1.0).contains(share));
+    let share = share.ok_or("is not a number from 0 to 1")?;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "it is from 0 to a million"
+    )]
+    Ok((share * 1e6).round() as u32)
+}
+
 pub(super) fn synchronous(text: &str) -> Read<Synchronous> {
     match text {
         "normal" => Ok(Synchronous::Normal),

@@ -108,7 +108,7 @@ fn status(error: &Error) -> StatusCode {
         | Error::RequestIdReused
         | Error::BeyondHead { .. }
         | Error::Discarded { .. } => StatusCode::CONFLICT,
-        Error::Overloaded { .. } => StatusCode::TOO_MANY_REQUESTS,
+        Error::Overloaded { .. } | Error::QuotaExceeded { .. } => StatusCode::TOO_MANY_REQUESTS,
         Error::Archive | Error::NotSettled { .. } | Error::Draining | Error::Database { .. } => {
             StatusCode::SERVICE_UNAVAILABLE
         }

@@ -93,9 +93,7 @@ async fn history(
     // A page in the background asks for nothing else: its next answer has how
     // far the consumers were now.
     match shared.glance(&caller).await {
-        Err(Error::NotAllowed { right, why }) => {
-            return Err(Error::NotAllowed { right, why }.into());
-        }
+        Err(error) if error.is_of_caller() => return Err(error.into()),
         // What is in memory can be told without the database.
         Ok(_) | Err(_) => shared.attention.draw(),
     }

@@ -123,6 +123,9 @@ impl Shared {
             return glance.clone();
         }
         let glance = self.gate.glance(caller).await.map(Arc::new);
+        if glance.as_ref().is_err_and(Error::is_of_caller) {
+            return glance;
+        }
         *last = Some((Instant::now(), glance.clone()));
         glance
     }

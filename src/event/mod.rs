@@ -46,6 +46,14 @@ pub struct NewEvent {
     pub data: EventData,
 }
 
+impl NewEvent {
+    /// Bytes of type and data.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.kind.as_str().len() + self.data.as_str().len()
+    }
+}
+
 /// A stored event. Events are immutable.
 ///
 /// `kind` and `data` are what the table holds: an application's own `INSERT`

@@ -1,8 +1,8 @@
 //! Running one message: who sent it, what it asks for, what is answered.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{
     Shim,
@@ -16,7 +16,11 @@ use super::{
     push::Push,
     security::{self, Caller},
 };
-use crate::{auth::Principal, error::Error, telemetry};
+use crate::{
+    auth::Principal,
+    error::Error,
+    telemetry::{self, traces},
+};
 
 /// How a message came.
 #[derive(Debug, Clone)]
@@ -110,6 +114,7 @@ impl Shim {
         doc: Option<&Doc>,
         channel: &Channel,
     ) -> Answer {
+        let begun = Instant::now();
         let message = doc.map(Doc::root).filter(|root| root.is_map());
         let rid = message.and_then(|message| message.get("rid"));
         let rid = rid.map(Value::json);
@@ -133,7 +138,7 @@ impl Shim {
             Err(fault) => (Err(fault), None),
         };
         let refusal = refusal && outcome.is_err();
-        count(function, &outcome);
+        count(function, &outcome, begun.elapsed());
         let body = coder.write(answer(&outcome, rid.as_deref(), signing.as_ref()));
         let (body, push) = if late || body.len() > limit {
             let outcome = Err(Fault::bare("InternalError"));
@@ -253,8 +258,14 @@ fn ping(call: &Call<'_>) -> Done {
     Done::with(format!(r#"{{"echo":{echo}}}"#))
 }
 
-fn count(function: &'static str, outcome: &Outcome) {
+fn count(function: &'static str, outcome: &Outcome, took: Duration) {
     let outcome = outcome.as_ref().map_or_else(|fault| fault.name, |_| "ok");
     metrics::counter!(telemetry::FUTOIN_REQUESTS, "function" => function, "outcome" => outcome)
         .increment(1);
+    metrics::histogram!(telemetry::FUTOIN_REQUEST_SECONDS, "function" => function)
+        .record(took.as_secs_f64());
+    traces::rename(|| format!("futoin {function}"));
+    if outcome != "ok" {
+        traces::fail(outcome);
+    }
 }

@@ -25,7 +25,11 @@ use super::{
 use crate::{
     auth, limits,
     listen::{Place, Transport},
+    telemetry::traces,
 };
+
+/// What a call is named in traces until its function is known.
+pub(super) const SPAN: &str = "futoin";
 
 /// The paths of the front.
 pub(super) fn routes(shim: Arc<Shim>) -> Router {
@@ -51,10 +55,12 @@ async fn base(State(shim): State<Arc<Shim>>, request: Request<Body>) -> Response
         return invalid();
     }
     let channel = channel(&shim, &request);
+    let trace = traces::headers(request.headers());
     match body(&shim, request).await {
         Ok(bytes) => {
             let (coder, doc) = Coder::read(&bytes);
-            answered(shim.answer(coder, doc.as_ref(), &channel).await)
+            let work = shim.answer(coder, doc.as_ref(), &channel);
+            answered(traces::serve(SPAN, trace.as_ref(), work).await)
         }
         Err(status) => refused(status),
     }
@@ -74,7 +80,8 @@ async fn below(State(shim): State<Arc<Shim>>, request: Request<Body>) -> Respons
     let authorization = authorization.and_then(|value| value.to_str().ok());
     let message = rest::message(path.unwrap_or_default(), query, authorization);
     let (coder, doc): (_, Option<Doc>) = Coder::read(message.as_bytes());
-    answered(shim.answer(coder, doc.as_ref(), &channel).await)
+    let work = shim.answer(coder, doc.as_ref(), &channel);
+    answered(traces::serve(SPAN, Some(request.headers()), work).await)
 }
 
 fn channel(shim: &Shim, request: &Request<Body>) -> Channel {

@@ -27,10 +27,15 @@ use super::{
     call::Channel,
     coder::Coder,
     doc::{Doc, Value},
+    http::SPAN,
     message::{Fault, answer},
     peer::{Farewell, Peer},
 };
-use crate::{lifecycle::Crowd, limits, telemetry};
+use crate::{
+    lifecycle::Crowd,
+    limits,
+    telemetry::{self, traces},
+};
 
 /// Serves a socket to its end.
 pub(super) async fn serve<S>(shim: Arc<Shim>, io: S, channel: Channel)
@@ -239,7 +244,8 @@ impl Desk {
             ..self.channel.clone()
         };
         self.crowd.spawn(async move {
-            let answer = shim.answer(coder, Some(&doc), &channel).await;
+            let work = shim.answer(coder, Some(&doc), &channel);
+            let answer = traces::serve(SPAN, None, work).await;
             if answer.refusal {
                 sleep(somewhat_more(shim.options.refusal_delay)).await;
             }

@@ -9,6 +9,7 @@ mod fields;
 mod gen_service;
 mod identity;
 mod malformed;
+mod meter;
 mod poll_service;
 mod push_service;
 mod status;
@@ -16,7 +17,7 @@ pub mod wire;
 
 use axum::{
     Router,
-    middleware::{from_fn_with_state, map_response},
+    middleware::{from_fn, from_fn_with_state, map_response},
 };
 use tonic::{Request, Status, service::Routes};
 use tonic_health::{ServingStatus, server::HealthReporter};
@@ -114,8 +115,10 @@ pub async fn routes(
             .add_service(reflection().build_v1alpha()?);
     }
     let mut router = services.routes().prepare().into_axum_router();
-    router = router.layer(from_fn_with_state(authority, identity::identify));
-    router = router.layer(map_response(malformed::name_the_field));
+    router = router
+        .layer(from_fn_with_state(authority, identity::identify))
+        .layer(map_response(malformed::name_the_field))
+        .layer(from_fn(meter::measure));
     if features.web {
         router = router.layer(tonic_web::GrpcWebLayer::new());
         if !features.web_origins.is_empty() {

@@ -6,7 +6,8 @@ use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
 use super::{
-    Front, caller, fields, server::push_service_server::PushService, wire::ReadyToReceiveResponse,
+    Front, caller, fields, meter, server::push_service_server::PushService,
+    wire::ReadyToReceiveResponse,
 };
 use crate::{
     auth::Supervised,
@@ -130,7 +131,10 @@ fn messages(
             .next()
             .await?
             .map(|delivery| message(&delivery));
-        Some((message.map_err(Status::from), subscription))
+        let message = message
+            .map_err(Status::from)
+            .inspect_err(meter::stream_ended);
+        Some((message, subscription))
     })
 }
 

@@ -40,6 +40,16 @@ pub(super) fn with_metadata(error: &Error, mut metadata: HashMap<String, String>
             metadata.insert("effect".into(), "none".into());
             details.set_retry_info(Some(RETRY_SOON));
         }
+        Error::QuotaExceeded {
+            what,
+            user,
+            retry_after,
+        } => {
+            metadata.insert("effect".into(), "none".into());
+            metadata.insert("quota".into(), (*what).into());
+            details.set_retry_info(Some(*retry_after));
+            details.add_quota_failure_violation(format!("user:{user}"), error.to_string());
+        }
         Error::Draining | Error::Archive => {
             metadata.insert("effect".into(), "none".into());
             details.set_retry_info(Some(RETRY_LATER));
@@ -92,7 +102,7 @@ fn code(error: &Error) -> Code {
         | Error::EventRefused { .. } => Code::FailedPrecondition,
         Error::RequestIdReused => Code::AlreadyExists,
         Error::BeyondHead { .. } | Error::Discarded { .. } => Code::OutOfRange,
-        Error::Overloaded { .. } => Code::ResourceExhausted,
+        Error::Overloaded { .. } | Error::QuotaExceeded { .. } => Code::ResourceExhausted,
         Error::Unauthenticated { .. } => Code::Unauthenticated,
         Error::NotAllowed { .. } => Code::PermissionDenied,
         Error::Archive

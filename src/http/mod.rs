@@ -14,13 +14,13 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::{HeaderValue, StatusCode, Uri, header};
-use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::auth::{Authority, Denied, Right};
 use crate::lifecycle::Readiness;
 use crate::limits;
+use crate::telemetry::{self, Metrics, Sample, Sparingly};
 
 /// What Prometheus asks for.
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -37,9 +37,10 @@ const PATHS: [(&str, &str); 4] = [
 
 /// Sets the gauges that are only worth computing when somebody looks.
 pub trait Scrape: Send + Sync {
-    /// Completes when the gauges are up to date. One that takes longer than
+    /// Completes when the gauges are up to date, with the series of what comes
+    /// and goes; `None`: the last ones stand. One that takes longer than
     /// [`limits::SCRAPE_TIMEOUT`] is dropped where it stands.
-    fn refresh(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+    fn refresh(&self) -> Pin<Box<dyn Future<Output = Option<Vec<Sample>>> + Send + '_>>;
 }
 
 /// What the paths answer from.
@@ -48,7 +49,7 @@ pub struct Sources {
     /// Followed for `/readyz`.
     pub readiness: watch::Receiver<Readiness>,
     /// Rendered for `/metrics`.
-    pub metrics: PrometheusHandle,
+    pub metrics: Metrics,
     /// Asked before each rendering.
     pub scrape: Arc<dyn Scrape>,
     /// Knows who asks.
@@ -86,16 +87,26 @@ async fn readyz(State(sources): State<Sources>) -> Response {
         .into_response()
 }
 
+/// A scraper comes every few seconds, for as long as a database is slow.
+static STALE: Sparingly = Sparingly::new();
+
 async fn render(State(sources): State<Sources>, request: Request) -> Response {
     if !sources.metrics_open
         && let Err(denied) = may_observe(&sources.authority, &request)
     {
         return refused(&denied);
     }
-    let fresh = timeout(limits::SCRAPE_TIMEOUT, sources.scrape.refresh()).await;
-    if fresh.is_err() {
-        tracing::warn!("no fresh figures in time, answering with the last");
+    match timeout(limits::SCRAPE_TIMEOUT, sources.scrape.refresh()).await {
+        Ok(Some(samples)) => sources.metrics.show(samples),
+        Ok(None) => {}
+        Err(_elapsed) => {
+            if let Some(unsaid) = STALE.due() {
+                tracing::warn!(unsaid, "no fresh figures in time, answering with the last");
+            }
+        }
     }
+    let ready = *sources.readiness.borrow() == Readiness::Ready;
+    metrics::gauge!(telemetry::READY).set(f64::from(u8::from(ready)));
     let kind = HeaderValue::from_static(PROMETHEUS);
     ([(header::CONTENT_TYPE, kind)], sources.metrics.render()).into_response()
 }

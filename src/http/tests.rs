@@ -11,9 +11,10 @@ use tower::ServiceExt as _;
 struct Counted(AtomicUsize);
 
 impl Scrape for Counted {
-    fn refresh(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+    fn refresh(&self) -> Pin<Box<dyn Future<Output = Option<Vec<Sample>>> + Send + '_>> {
         Box::pin(async {
             self.0.fetch_add(1, Ordering::Relaxed);
+            None
         })
     }
 }
@@ -35,7 +36,7 @@ fn front_with(dress: fn(Arc<Counted>) -> Arc<dyn Scrape>) -> Front {
     metrics::with_local_recorder(&recorder, || metrics::counter!("seen").increment(1));
     let sources = Sources {
         readiness: readiness.subscribe(),
-        metrics: recorder.handle(),
+        metrics: Metrics::of(recorder.handle()),
         scrape: dress(Arc::clone(&scrape)),
         authority: crate::auth::Authority::open(),
         metrics_open: false,
@@ -110,10 +111,10 @@ async fn others_are_told_what_there_is() {
 struct Hung(Arc<Counted>);
 
 impl Scrape for Hung {
-    fn refresh(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+    fn refresh(&self) -> Pin<Box<dyn Future<Output = Option<Vec<Sample>>> + Send + '_>> {
         Box::pin(async {
             self.0.refresh().await;
-            std::future::pending::<()>().await;
+            std::future::pending().await
         })
     }
 }

@@ -1,5 +1,6 @@
 //! Listening sockets of both kinds, and what they accept. The file of a Unix
-//! socket belongs to the listener: made with mode 0660, removed at the end.
+//! socket belongs to the listener: it has its mode and group before anybody can
+//! connect, and is removed at the end.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,14 +8,55 @@ use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpSocket, UnixListener};
+use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixSocket};
 
 use super::{Address, Transport};
 use crate::limits;
 
-/// The owner and its group may connect: the application runs as another user
-/// of the same group.
-const MODE: u32 = 0o660;
+/// Who may connect to a Unix socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SocketOwner {
+    /// Permissions of its file: to connect is to write.
+    pub mode: u32,
+    /// Its group, a number or a name; none: that of the process.
+    pub group: Option<String>,
+}
+
+impl Default for SocketOwner {
+    /// The owner and its group: the application runs as another user of the same.
+    fn default() -> Self {
+        Self {
+            mode: 0o660,
+            group: None,
+        }
+    }
+}
+
+impl SocketOwner {
+    fn own(&self, path: &Path) -> io::Result<()> {
+        if let Some(group) = &self.group {
+            std::os::unix::fs::chown(path, None, Some(group_id(group)?))?;
+        }
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(self.mode))
+    }
+}
+
+/// The number of a group. Names are looked up in the file alone: what else the
+/// system may know, a static program in an empty image cannot ask.
+fn group_id(group: &str) -> io::Result<u32> {
+    if let Ok(number) = group.parse() {
+        return Ok(number);
+    }
+    let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
+    let number = groups.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let named = fields.next() == Some(group);
+        let number = fields.nth(1)?.parse().ok()?;
+        named.then_some(number)
+    });
+    let unknown = || format!("socket.group: there is no group {group} in /etc/group");
+    number.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, unknown()))
+}
 
 /// A connection of either kind, in halves.
 pub(super) struct Accepted {
@@ -29,7 +71,7 @@ pub(super) enum Socket {
 }
 
 impl Socket {
-    pub(super) fn bind(address: &Address) -> io::Result<Self> {
+    pub(super) fn bind(address: &Address, owner: &SocketOwner) -> io::Result<Self> {
         match address {
             Address::Tcp(address) => {
                 let socket = match address {
@@ -43,10 +85,12 @@ impl Socket {
             }
             Address::Unix(path) => {
                 remove_stale(path)?;
-                let listener = UnixListener::bind(path)?;
+                let socket = UnixSocket::new_stream()?;
+                socket.bind(path)?;
                 let file = SocketFile(path.clone());
-                std::fs::set_permissions(path, std::fs::Permissions::from_mode(MODE))?;
-                Ok(Self::Unix(listener, file))
+                owner.own(path)?;
+                // Only from here on can anybody connect.
+                Ok(Self::Unix(socket.listen(limits::BACKLOG)?, file))
             }
         }
     }

@@ -34,6 +34,7 @@ fn guards() -> Guards {
         first_byte: LONG,
         header: LONG,
         idle: LONG,
+        socket: SocketOwner::default(),
     }
 }
 
@@ -357,21 +358,38 @@ async fn unix_socket_is_served_replaced_if_stale_and_removed() {
 }
 
 #[tokio::test]
+async fn unix_socket_has_its_mode_and_group() {
+    use std::os::unix::fs::MetadataExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("es.sock");
+    let own = std::fs::metadata(folder.path()).unwrap().gid();
+    let guards = |mode, group: &str| Guards {
+        socket: SocketOwner {
+            mode,
+            group: Some(group.to_owned()),
+        },
+        ..guards()
+    };
+    for mode in [0o600, 0o660, 0o666] {
+        let address = Address::Unix(path.clone());
+        let listener = Listener::bind("test", &address, guards(mode, &own.to_string())).unwrap();
+        let file = std::fs::metadata(&path).unwrap();
+        assert_eq!((file.mode() & 0o7777, file.gid()), (mode, own));
+        drop(listener);
+    }
+    let unknown = guards(0o660, "nobody-is-in-this-group");
+    let error = Listener::bind("test", &Address::Unix(path.clone()), unknown)
+        .err()
+        .unwrap();
+    assert!(error.to_string().contains("there is no group"), "{error}");
+    assert!(!path.exists());
+}
+
+#[tokio::test]
 async fn file_that_is_no_socket_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("precious");
     std::fs::write(&path, "data").unwrap();
     assert!(Listener::bind("test", &Address::Unix(path.clone()), guards()).is_err());
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "data");
-}
-
-#[tokio::test(start_paused = true)]
-async fn warnings_are_counted_between() {
-    let warnings = Sparingly::default();
-    assert_eq!(warnings.due(), Some(0));
-    assert_eq!(warnings.due(), None);
-    assert_eq!(warnings.due(), None);
-    tokio::time::advance(limits::WARNING_INTERVAL).await;
-    assert_eq!(warnings.due(), Some(2));
-    assert_eq!(warnings.due(), None);
 }

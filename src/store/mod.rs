@@ -6,6 +6,7 @@
 //! no connection is held between calls. What must hold between replicas
 //! (positions, epochs, sessions) is decided in the SQL, never in memory.
 
+mod checkup;
 mod discarded;
 pub mod history;
 mod migrate;
@@ -23,6 +24,7 @@ use uuid::Uuid;
 
 use crate::event::{ConsumerKey, Event, EventId, Label, Moment, NewEvent, User, Want};
 
+pub use checkup::{Finding, Verdict};
 pub use rows::{IdRuns, Names};
 pub use upkeep::{
     Claim, Claimed, Discard, Discardable, Discarded, Expired, Expiry, Fence, Hold, Lease, Task,
@@ -160,6 +162,9 @@ pub trait Store: Send + Sync + 'static {
     /// The latest skips, the highest first.
     async fn skips(&self) -> Result<Vec<Skip>, Error>;
 
+    /// How the connections are used now.
+    fn pools(&self) -> Vec<PoolUse>;
+
     /// Opens the database anew after [`Error::Lost`].
     async fn reconnect(&self) -> Result<(), Error>;
 
@@ -197,6 +202,30 @@ pub struct Blocker {
     pub age: Duration,
     /// Whether it is prepared (two-phase) and waits for its coordinator.
     pub prepared: bool,
+}
+
+/// How a pool of connections is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolUse {
+    /// What they are for: `read` or `write`.
+    pub name: &'static str,
+    /// Open ones.
+    pub open: u32,
+    /// Of those, waiting for work.
+    pub idle: u32,
+    /// The most there may be.
+    pub max: u32,
+}
+
+impl PoolUse {
+    fn of<D: sqlx::Database>(name: &'static str, pool: &sqlx::Pool<D>) -> Self {
+        Self {
+            name,
+            open: pool.size(),
+            idle: u32::try_from(pool.num_idle()).unwrap_or(u32::MAX),
+            max: pool.options().get_max_connections(),
+        }
+    }
 }
 
 /// An operator's decision that the frontier shall pass ids which may still

@@ -1,10 +1,6 @@
 //! The life of consumers, and the state of the stream for operators.
 
-use std::{
-    collections::HashSet,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 use uuid::Uuid;
 
@@ -13,7 +9,6 @@ use crate::{
     error::Error,
     event::{Component, ConsumerKey, EventId, StartAt, User},
     store::{Blocker, Bounds, Consumer, ConsumerPage, Lease},
-    telemetry,
 };
 
 /// A consumer and how it stands to the frontier.
@@ -32,7 +27,7 @@ pub struct ConsumerState {
 impl ConsumerState {
     /// Events above it are kept because of this consumer. Where a stopped one
     /// will go on is not known, so it holds everything.
-    fn holds_from(&self) -> EventId {
+    pub(super) fn holds_from(&self) -> EventId {
         match self.consumer.stopped {
             Some(_) => EventId::START,
             None => self.consumer.position,
@@ -83,35 +78,7 @@ pub struct Glance {
 
 /// Whose position tells what is archived, as in the original: the service's own
 /// archiver, or one that is a process of its own.
-const ARCHIVER: &str = "ARCHIVER";
-
-/// Set for each consumer.
-const CONSUMER_GAUGES: [&str; 3] = [
-    telemetry::CONSUMER_LAG_IDS,
-    telemetry::CONSUMER_LAG_SECONDS,
-    telemetry::HOLDS_OLDEST,
-];
-
-fn labels(key: &ConsumerKey) -> [(&'static str, String); 2] {
-    [
-        ("user", key.user.as_str().to_owned()),
-        ("component", key.component.as_str().to_owned()),
-    ]
-}
-
-/// The consumers that metrics showed last.
-#[derive(Debug, Default)]
-pub(super) struct Shown(Mutex<HashSet<ConsumerKey>>);
-
-impl Shown {
-    /// Returns those that are not among `now`.
-    fn replace(&self, now: HashSet<ConsumerKey>) -> Vec<ConsumerKey> {
-        let mut shown = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let gone = shown.difference(&now).cloned().collect();
-        *shown = now;
-        gone
-    }
-}
+pub(super) const ARCHIVER: &str = "ARCHIVER";
 
 /// Consumers read at once when all are looked at.
 const PAGE: usize = 1000;
@@ -296,51 +263,8 @@ impl EventStream {
         Ok((!problems.is_empty()).then(|| problems.join("; ")))
     }
 
-    /// Sets the gauges that are only worth computing when somebody looks.
-    #[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
-    pub async fn refresh_gauges(&self) {
-        let engine = &self.engine;
-        // A database that is away shows in its own metrics.
-        let Ok(consumers) = self.all_consumers().await else {
-            return;
-        };
-        let slowest = consumers.iter().min_by_key(|state| state.holds_from());
-        let slowest = slowest.map(|state| state.consumer.key.clone());
-        let mut known = HashSet::new();
-        for state in consumers {
-            let key = &state.consumer.key;
-            let labels = labels(key);
-            let holds = slowest.as_ref() == Some(key) && state.lag_ids > 0;
-            metrics::gauge!(telemetry::HOLDS_OLDEST, &labels).set(f64::from(u8::from(holds)));
-            let age = state.lag_age.unwrap_or_default().as_secs_f64();
-            metrics::gauge!(telemetry::CONSUMER_LAG_IDS, &labels).set(state.lag_ids as f64);
-            metrics::gauge!(telemetry::CONSUMER_LAG_SECONDS, &labels).set(age);
-            known.insert(key.clone());
-        }
-        // A metric that is there once stays; nobody shall be told of the lag
-        // of a consumer that is no more.
-        for gone in engine.shown.replace(known) {
-            let labels = labels(&gone);
-            for name in CONSUMER_GAUGES {
-                metrics::gauge!(name, &labels).set(0.0);
-            }
-        }
-        if let Ok(blockers) = self.blockers().await {
-            metrics::gauge!(telemetry::BLOCKERS).set(blockers.len() as f64);
-        }
-        let waits = engine.tailer.held().map_or(Duration::ZERO, |held| held.1);
-        metrics::gauge!(telemetry::FRONTIER_WAITS_SECONDS).set(waits.as_secs_f64());
-        metrics::gauge!(telemetry::DEAD_RANGES).set(engine.sentinel.remembered() as f64);
-        let tip = engine.hub.tip();
-        let (ring_bytes, ring_events) = engine.hub.usage();
-        metrics::gauge!(telemetry::FRONTIER_ID).set(tip.frontier.get() as f64);
-        metrics::gauge!(telemetry::HEAD_ID).set(tip.head.get() as f64);
-        metrics::gauge!(telemetry::RING_BYTES).set(ring_bytes as f64);
-        metrics::gauge!(telemetry::RING_EVENTS).set(ring_events as f64);
-    }
-
     /// Nobody, if nothing is held back.
-    async fn blockers(&self) -> Result<Vec<Blocker>, Error> {
+    pub(super) async fn blockers(&self) -> Result<Vec<Blocker>, Error> {
         let engine = &self.engine;
         let tip = engine.hub.tip();
         if tip.frontier >= tip.head {

@@ -12,8 +12,10 @@ mod consumers;
 mod dead;
 mod delivery;
 mod frontier;
+mod gauges;
 mod history;
 mod hub;
+mod journeys;
 mod observer;
 mod poll;
 mod positions;
@@ -46,10 +48,6 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use self::{
-    consumers::Shown, positions::Positions, sentinel::Sentinel, sessions::Sessions,
-    tailer::TailerTiming, tailer_handle::TailerHandle, writer::Writer,
-};
 pub use self::{
     consumers::{ConsumerState, Glance, Status},
     delivery::{Delivery, Group, PushLimits, Started},
@@ -64,6 +62,15 @@ pub use self::{
     subscription::Subscription,
     tailer::{PollIntervals, jittered},
     tailer_handle::DatabaseState,
+};
+use self::{
+    journeys::Journeys,
+    positions::Positions,
+    sentinel::Sentinel,
+    sessions::Sessions,
+    tailer::TailerTiming,
+    tailer_handle::TailerHandle,
+    writer::{AddLane, Adding, Writer},
 };
 use crate::{
     error::Error,
@@ -118,9 +125,10 @@ struct Engine {
     rewound: AtomicI64,
     settings: Settings,
     subscriptions: Arc<Semaphore>,
-    shown: Shown,
     /// As the last look at all consumers found them, whoever asked for it.
     lags: watch::Sender<Option<Lags>>,
+    /// None while traces are off.
+    journeys: Option<Arc<Journeys>>,
     open_streams: watch::Sender<usize>,
     draining: CancellationToken,
 }
@@ -177,7 +185,9 @@ impl EventStream {
             },
         );
         tasks.spawn("tailer", task.run(tasks.stopping()));
-        let writer = writer::start(Arc::clone(&store), Arc::clone(&tailer), tasks);
+        let journeys = Journeys::new();
+        let lane = AddLane::new(Arc::clone(&store), Arc::clone(&tailer), journeys.clone());
+        let writer = writer::start(lane, tasks);
         let positions = positions::start(
             Arc::clone(&store),
             Arc::clone(&hub),
@@ -195,8 +205,8 @@ impl EventStream {
             sentinel,
             rewound: AtomicI64::new(0),
             settings,
-            shown: Shown::default(),
             lags: watch::Sender::new(None),
+            journeys,
             subscriptions: Arc::new(Semaphore::new(settings.max_subscriptions)),
             open_streams: watch::Sender::new(0),
             draining,
@@ -223,7 +233,12 @@ impl EventStream {
             request_id,
             events,
         };
-        let ids = self.engine.writer.submit(append).await?;
+        let journeys = self.engine.journeys.as_ref();
+        let adding = Adding {
+            append,
+            origin: journeys.and_then(|journeys| journeys.origin()),
+        };
+        let ids = self.engine.writer.submit(adding).await?;
         metrics::histogram!(telemetry::ADD_SECONDS).record(begun.elapsed().as_secs_f64());
         Ok(ids)
     }

@@ -1,6 +1,6 @@
 //! Polling: FTN18's `pollEvents`, with a long poll.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, timeout_at};
 
@@ -13,7 +13,7 @@ use crate::{
     error::Error,
     event::{Component, ConsumerKey, EventId, StartAt, User, Want},
     store::{Advance, Consumer},
-    telemetry,
+    telemetry::{self, traces::now},
 };
 
 /// One call.
@@ -77,6 +77,7 @@ impl EventStream {
                 }
             };
             let selection = self.read_from(after, &poll).await?;
+            engine.note_journey(None, &selection);
             return Ok(polled(engine, selection, 0));
         }
         let key = ConsumerKey {
@@ -95,6 +96,7 @@ impl EventStream {
             // Everything up to there was filtered out (FTN18).
             engine.advance(&key, epoch, selection.reached()).await?;
         }
+        engine.note_journey(Some(&key), &selection);
         let ids = selection.events().map(|event| event.id);
         let again = engine.sessions.note_delivered(&key, ids);
         metrics::counter!(telemetry::EVENTS_REDELIVERED).increment(again as u64);
@@ -176,7 +178,10 @@ impl Engine {
         match last_id.filter(|last_id| *last_id > position) {
             Some(last_id) => {
                 self.ensure_settled(last_id).await?;
-                self.advance(&consumer.key, consumer.epoch, last_id).await
+                let begun = self.journeys.as_ref().map(|_| now());
+                let position = self.advance(&consumer.key, consumer.epoch, last_id).await?;
+                self.note_ack(&consumer.key, last_id, begun);
+                Ok(position)
             }
             None if quiet && position <= self.hub.tip().frontier => {
                 let noted = self.advance(&consumer.key, consumer.epoch, position).await;
@@ -187,6 +192,19 @@ impl Engine {
                 }
             }
             None => Ok(position),
+        }
+    }
+
+    fn note_journey(&self, to: Option<&ConsumerKey>, selection: &Selection) {
+        if let Some(journeys) = &self.journeys {
+            journeys.delivered(to, selection);
+        }
+    }
+
+    /// Something was acknowledged, in a call that began then.
+    pub(super) fn note_ack(&self, by: &ConsumerKey, last: EventId, begun: Option<SystemTime>) {
+        if let (Some(journeys), Some(begun)) = (&self.journeys, begun) {
+            journeys.acknowledged(by, last, begun);
         }
     }
 

@@ -15,6 +15,7 @@ use crate::{
     error::Error,
     event::{Component, ConsumerKey, EventId, Label, StartAt, User, Want},
     store::{Advance, NewSession},
+    telemetry::traces::now,
 };
 
 /// What to do when another session of the consumer is open.
@@ -142,6 +143,7 @@ impl EventStream {
         epoch: Option<i64>,
     ) -> Result<EventId, Error> {
         let engine = &self.engine;
+        let begun = engine.journeys.as_ref().map(|_| now());
         engine.ensure_settled(last_id).await?;
         let key = ConsumerKey { user, component };
         let advance = Advance {
@@ -150,6 +152,7 @@ impl EventStream {
             to: last_id,
         };
         let position = engine.positions.submit(advance).await?;
+        engine.note_ack(&key, last_id, begun);
         let here = engine.sessions.credit(&key, epoch, last_id);
         // Without an epoch the session here may be one that another replica
         // has taken over and that does not know it yet.

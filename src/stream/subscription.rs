@@ -97,7 +97,6 @@ impl Subscription {
             listening,
             permit,
         } = parts;
-        metrics::gauge!(telemetry::STREAMS_OPEN).increment(1);
         engine.open_streams.send_modify(|open| *open += 1);
         Self {
             sent: reader.cursor(),
@@ -410,6 +409,13 @@ impl Subscription {
             let again = self.engine.sessions.note_delivered(&held.key, ids);
             self.meters.redelivered.increment(again as u64);
         }
+        if let Some(journeys) = &self.engine.journeys {
+            let to = match &self.claim {
+                Claim::Held(held) => Some(&held.key),
+                Claim::Live | Claim::StandBy(_) => None,
+            };
+            journeys.delivered(to, selection);
+        }
         self.meters.delivered.increment(selection.count() as u64);
         if let Some(settled_at) = selection.slices().first().and_then(Slice::settled_at) {
             let delay = settled_at.elapsed();
@@ -430,7 +436,6 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        metrics::gauge!(telemetry::STREAMS_OPEN).decrement(1);
         self.engine.open_streams.send_modify(|open| *open -= 1);
     }
 }

@@ -84,6 +84,7 @@ const RETRY_LONGEST: Duration = Duration::from_secs(30);
 /// lease, which is good for `lapse` after each renewal.
 pub fn start(chore: impl Chore, stream: &EventStream, lapse: Duration, tasks: &Tasks) {
     let task = chore.task();
+    metrics::counter!(telemetry::UPKEEP_ERRORS, "task" => task.as_str()).increment(0);
     let claim = Claim {
         task,
         holder: stream.replica(),

@@ -13,6 +13,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("listen", &["lifecycle", "limits", "telemetry"]),
     ("store", &["event", "limits"]),
     ("error", &["event", "store", "telemetry"]),
+    ("quota", &["error", "event", "limits", "telemetry"]),
     (
         "stream",
         &[
@@ -32,6 +33,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "lifecycle",
             "limits",
             "listen",
+            "quota",
             "store",
             "stream",
             "telemetry",
@@ -40,7 +42,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "grpc",
         &[
-            "auth", "error", "event", "limits", "origins", "proto", "store", "stream",
+            "auth",
+            "error",
+            "event",
+            "limits",
+            "origins",
+            "proto",
+            "store",
+            "stream",
+            "telemetry",
         ],
     ),
     (
@@ -83,6 +93,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "limits",
             "listen",
             "origins",
+            "quota",
             "store",
             "telemetry",
             "upkeep",
@@ -104,12 +115,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "lifecycle",
             "limits",
             "listen",
+            "quota",
             "store",
             "stream",
             "telemetry",
             "upkeep",
         ],
     ),
+    ("doctor", &["app", "config", "store"]),
     // An application beside the service: it starts the whole, has SQL of its
     // own, and nobody but `main` knows it.
     (
@@ -146,7 +159,7 @@ fn of_the_service_only_the_store_speaks_sql_and_only_fronts_speak_protocols() {
     let mut faults = Vec::new();
     for room in [
         "event", "stream", "auth", "upkeep", "grpc", "futoin", "http", "console", "cli", "config",
-        "app",
+        "app", "doctor",
     ] {
         for (file, text) in sources(room) {
             if text.contains("sqlx") {

@@ -135,6 +135,16 @@ pub async fn consumer(clients: &mut Clients, component: &str) -> Consumer {
         .expect("it is registered")
 }
 
+/// So many consumers have a session open; how many, if not.
+pub async fn subscribed(clients: &mut Clients, count: usize) -> Result<(), usize> {
+    let listed = clients
+        .admin
+        .list_consumers(ListConsumersRequest::default());
+    let consumers = listed.await.expect("listed").into_inner().consumers;
+    let open = consumers.iter().filter(|one| one.subscribed).count();
+    if open == count { Ok(()) } else { Err(open) }
+}
+
 /// Asks until no push session of the consumer is open.
 pub async fn until_unsubscribed(clients: &mut Clients, component: &str) {
     let asking = async {

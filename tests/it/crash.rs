@@ -9,7 +9,7 @@ async fn kills_under_load_lose_nothing() {
     let kills = std::env::var("EVENTSTREAM_KILLS").map_or(8, |text| {
         text.parse().expect("EVENTSTREAM_KILLS is a number")
     });
-    let (figures, took) = endure("KILL", kills, seed()).await;
+    let (figures, took) = endure(&["KILL"], kills, seed()).await;
     eprintln!("{kills} kills in {took:.1?}: {figures}");
     assert!(figures.acknowledged > 0 && figures.delivered > 0);
 }

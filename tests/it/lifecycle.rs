@@ -9,7 +9,7 @@ use futoin_eventstream::proto::{
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
+    net::{TcpStream, UnixDatagram},
     process::Child,
     time::timeout,
 };
@@ -86,7 +86,7 @@ async fn streams_are_told_of_the_end_and_may_still_acknowledge() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn terminations_under_load_lose_nothing() {
-    let (figures, _) = endure("TERM", 3, seed()).await;
+    let (figures, _) = endure(&["TERM"], 3, seed()).await;
     assert!(figures.acknowledged > 0 && figures.delivered > 0);
 }
 
@@ -289,6 +289,27 @@ async fn unix_socket_serves_all_clients_and_leaves_nothing_behind() {
     assert!(server.cli(&["status"]).await.status.success());
     assert!(server.terminate().await.success());
     assert!(!path.exists(), "the socket's file is removed");
+}
+
+#[tokio::test]
+async fn systemd_is_told_of_the_beginning_and_of_the_end() {
+    let builder = Server::builder();
+    let path = builder.dir().join("notify.sock");
+    let socket = UnixDatagram::bind(&path).expect("bound");
+    let news = async || {
+        let mut text = [0; 64];
+        let received = timeout(PATIENCE, socket.recv(&mut text)).await;
+        let length = received.expect("in time").expect("received");
+        String::from_utf8_lossy(&text[..length])
+            .trim_end()
+            .to_owned()
+    };
+    let path = path.display().to_string();
+    let mut server = builder.env("NOTIFY_SOCKET", &path).start().await;
+    assert_eq!(news().await, "READY=1");
+    server.signal("TERM");
+    assert_eq!(news().await, "STOPPING=1");
+    assert!(server.ended().await.success(), "it ends well");
 }
 
 #[tokio::test]

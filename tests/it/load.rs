@@ -218,9 +218,9 @@ impl Load {
         load
     }
 
-    /// Ends the server by a signal after a random count of answered calls, and
-    /// starts it again.
-    pub async fn restart(&mut self, mut server: Server, signal: &str) -> Server {
+    /// Ends the server by signals, one straight after the other, after a random
+    /// count of answered calls, and starts it again.
+    pub async fn restart(&mut self, mut server: Server, signals: &[&str]) -> Server {
         // Every fourth kill strikes right after the start.
         let answers = if self.rng.random_ratio(1, 4) {
             self.rng.random_range(0..5)
@@ -228,9 +228,11 @@ impl Load {
             self.rng.random_range(20..300)
         };
         self.answers(answers).await;
-        server.signal(signal);
+        for signal in signals {
+            server.signal(signal);
+        }
         let status = server.ended().await;
-        assert_eq!(status.success(), signal == "TERM", "{status}");
+        assert_eq!(status.success(), signals == ["TERM"], "{status}");
         // Nobody looks at the file before the service has recovered it.
         let server = server.again().start().await;
         self.note_positions(&server);
@@ -688,7 +690,7 @@ impl Notes {
 }
 
 /// A load of each way in and each way out, on a service that is ended so often.
-pub async fn endure(signal: &str, times: usize, seed: u64) -> (Figures, Duration) {
+pub async fn endure(signals: &[&str], times: usize, seed: u64) -> (Figures, Duration) {
     const PRODUCERS: [Style; 8] = [
         Style::Retried,
         Style::Retried,
@@ -714,7 +716,7 @@ pub async fn endure(signal: &str, times: usize, seed: u64) -> (Figures, Duration
     let mut server = Server::start().await;
     let mut load = Load::start(&server, seed, &PRODUCERS, &consumers, None).await;
     for _ in 0..times {
-        server = load.restart(server, signal).await;
+        server = load.restart(server, signals).await;
     }
     load.answers(50).await;
     let figures = load.finish(&server).await;

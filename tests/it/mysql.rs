@@ -5,6 +5,7 @@ mod adoption;
 mod cases;
 mod cluster;
 mod contract;
+mod doctor;
 mod faults;
 mod galera;
 mod late;
@@ -14,7 +15,7 @@ mod stage;
 mod text;
 mod window;
 
-pub use cluster::{Cluster, Database, LockMode, Offer, insert, run};
+pub use cluster::{Cluster, Database, LockMode, OWNER, Offer, connect, insert, run, unprivileged};
 
 use sqlx::Row as _;
 

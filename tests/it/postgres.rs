@@ -4,6 +4,7 @@
 mod cases;
 mod cluster;
 mod contract;
+mod doctor;
 mod failover;
 mod gate;
 mod load;
@@ -19,4 +20,4 @@ mod text;
 mod tls;
 mod troubles;
 
-pub use cluster::{Cluster, Database, insert, insert_row, run};
+pub use cluster::{Cluster, Database, OWNER, insert, insert_row, programs, run, unprivileged};

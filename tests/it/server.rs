@@ -44,7 +44,8 @@ pub struct Builder {
     args: Vec<String>,
     envs: Vec<(String, String)>,
     token: Option<String>,
-    wrapper: Vec<String>,
+    /// The program, after the one that it is run through.
+    words: Vec<String>,
 }
 
 impl Builder {
@@ -87,7 +88,16 @@ impl Builder {
 
     /// Runs the program through another one, such as `setpriv`.
     pub fn through(mut self, wrapper: &[&str]) -> Self {
-        self.wrapper = wrapper.iter().map(|&part| part.to_owned()).collect();
+        let wrapper = wrapper.iter().map(|&part| part.to_owned());
+        self.words.splice(..0, wrapper);
+        self
+    }
+
+    /// Runs another version of the program.
+    #[cfg(feature = "soak")]
+    pub fn program(mut self, path: &str) -> Self {
+        self.words.pop();
+        self.words.push(path.to_owned());
         self
     }
 
@@ -162,11 +172,9 @@ impl Builder {
     }
 
     fn command(&self) -> Command {
-        let mut words = self.wrapper.clone();
-        words.push(PROGRAM.to_owned());
-        let mut command = clean_command(&words[0]);
+        let mut command = clean_command(&self.words[0]);
         command
-            .args(&words[1..])
+            .args(&self.words[1..])
             .args(["serve", "--grpc", &self.grpc, "--http", "127.0.0.1:0"])
             .args(["--log-format", "json", "--db"])
             .arg(&self.db)
@@ -208,7 +216,7 @@ impl Server {
             args: Vec::new(),
             envs: Vec::new(),
             token: None,
-            wrapper: Vec::new(),
+            words: vec![PROGRAM.to_owned()],
         }
     }
 
@@ -347,7 +355,8 @@ fn endpoint(address: &str) -> Endpoint {
 pub fn clean_command(program: &str) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("EVENTSTREAM_") {
+        let text = name.to_string_lossy();
+        if text.starts_with("EVENTSTREAM_") || text.starts_with("OTEL_") || text == "RUST_LOG" {
             command.env_remove(name);
         }
     }

@@ -2,6 +2,8 @@
 //! they are never skipped where they seem to have run.
 
 mod receivers;
+mod recorder;
+mod rolling;
 
 use std::time::Duration;
 
@@ -17,7 +19,7 @@ use crate::{
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hundred_kills_lose_nothing() {
     let kills = number("EVENTSTREAM_KILLS", 100);
-    let (figures, took) = endure("KILL", kills, seed()).await;
+    let (figures, took) = endure(&["KILL"], kills, seed()).await;
     eprintln!("VERDICT|{kills} kills, {took:.0?}|{figures}");
 }
 

@@ -154,7 +154,7 @@ impl Builder {
 
     #[cfg(not(feature = "tls"))]
     fn secure(&self, _: Endpoint) -> Result<Endpoint, BoxError> {
-        Err("https:// needs the feature tls".into())
+        Err(format!("{} needs the feature tls", self.address).into())
     }
 }
 

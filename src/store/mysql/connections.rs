@@ -21,7 +21,7 @@ use super::{
     pooled::{Pooled, WriteTx},
     server::{Isolation, Server},
 };
-use crate::store::{Effect, Error};
+use crate::store::{Effect, Error, PoolUse};
 
 /// The pools, replaced as one by a reconnect.
 #[derive(Debug)]
@@ -77,6 +77,15 @@ impl Connections {
         // Connections that do not answer are not waited for.
         let _ = timeout(CONNECT_TIMEOUT, stale.close()).await;
         Ok(())
+    }
+
+    /// How they are used now.
+    pub(in crate::store) fn pools(&self) -> Vec<PoolUse> {
+        let live = self.live();
+        vec![
+            PoolUse::of("read", &live.read),
+            PoolUse::of("write", &live.write),
+        ]
     }
 
     pub(in crate::store) async fn close(&self) {

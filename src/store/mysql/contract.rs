@@ -37,15 +37,19 @@ impl MysqlStore {
     }
 
     pub(super) async fn check_tables(&self) -> Result<(), Error> {
-        let mut connection = self.connections.read().await?;
-        let catalogue = self.catalogue(&mut connection).await;
-        let catalogue = catalogue.map_err(|error| unavailable(&error))?;
-        drop(connection);
-        let limits = catalogue.check(&self.options.common.names);
-        for limit in limits.map_err(Error::Contract)? {
+        for limit in self.table_limits().await? {
             tracing::warn!("{limit}");
         }
         self.check_privileges().await
+    }
+
+    /// What adopted tables cannot hold; an error if they cannot be served.
+    pub(super) async fn table_limits(&self) -> Result<Vec<String>, Error> {
+        let mut connection = self.connections.read().await?;
+        let catalogue = self.catalogue(&mut connection).await;
+        let catalogue = catalogue.map_err(|error| unavailable(&error))?;
+        let limits = catalogue.check(&self.options.common.names);
+        limits.map_err(Error::Contract)
     }
 
     /// Asked by use, not by version: window functions and `JSON_TABLE` are the

@@ -9,6 +9,7 @@
 
 mod barriers;
 mod blockers;
+mod checkup;
 pub(super) mod connections;
 mod consumers;
 mod contract;
@@ -50,8 +51,8 @@ pub use self::{galera::Galera, url::MysqlUrl};
 use super::{
     Advance, Advanced, Append, Audit, Blocker, Bounds, Claim, Claimed, Consumer, ConsumerPage,
     Discard, Discardable, Discarded, Effect, Error, Expired, Expiry, Fence, IdRange, IdRuns, Lease,
-    NewSession, Opening, Options, Page, Refusal, Rewound, Skip, Span, Standing, Store, Tail,
-    discarded::LowEnd,
+    NewSession, Opening, Options, Page, PoolUse, Refusal, Rewound, Skip, Span, Standing, Store,
+    Tail, discarded::LowEnd,
 };
 use crate::event::{ConsumerKey, EventId, Moment};
 
@@ -425,6 +426,10 @@ impl Store for MysqlStore {
 
     async fn skips(&self) -> Result<Vec<Skip>, Error> {
         self.bounded(Effect::None, self.read_skips()).await
+    }
+
+    fn pools(&self) -> Vec<PoolUse> {
+        self.connections.pools()
     }
 
     async fn reconnect(&self) -> Result<(), Error> {

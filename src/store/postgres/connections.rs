@@ -21,7 +21,7 @@ use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use super::{PostgresOptions, pooler};
-use crate::store::{Effect, Error};
+use crate::store::{Effect, Error, PoolUse};
 
 /// The pools, replaced as one by a reconnect.
 #[derive(Debug)]
@@ -104,6 +104,15 @@ impl Connections {
         // Connections that do not answer are not waited for.
         let _ = timeout(CONNECT_TIMEOUT, stale.close()).await;
         Ok(())
+    }
+
+    /// How they are used now.
+    pub(in crate::store) fn pools(&self) -> Vec<PoolUse> {
+        let live = self.live();
+        vec![
+            PoolUse::of("read", &live.read),
+            PoolUse::of("write", &live.write),
+        ]
     }
 
     pub(in crate::store) async fn close(&self) {

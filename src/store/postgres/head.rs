@@ -21,6 +21,16 @@ pub(super) enum Head {
     Rows,
 }
 
+impl std::fmt::Display for Head {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Sequence(_) => "the sequence",
+            Self::LastValue(_) => "the server's function",
+            Self::Rows => "the rows, as the role may not read the sequence",
+        })
+    }
+}
+
 impl Head {
     /// A SELECT of one number with the default table names, 0 before the first
     /// id (`is_called` is false then). `empty` stands for what the caller knows

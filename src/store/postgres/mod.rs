@@ -6,6 +6,7 @@
 //! row locks in one order (consumers by ident, then the stream's row, replicas,
 //! sessions, stops), so that replicas neither lose updates nor deadlock.
 
+mod checkup;
 pub(super) mod connections;
 mod consumers;
 mod floors;
@@ -35,8 +36,8 @@ use self::{connections::Connections, head::Head};
 use super::{
     Advance, Advanced, Append, Audit, Blocker, Bounds, Claim, Claimed, Consumer, ConsumerPage,
     Discard, Discardable, Discarded, Effect, Error, Expired, Expiry, Fence, IdRange, IdRuns, Lease,
-    NewSession, Opening, Options, Page, Refusal, Rewound, Skip, Span, Standing, Store, Tail,
-    discarded::LowEnd,
+    NewSession, Opening, Options, Page, PoolUse, Refusal, Rewound, Skip, Span, Standing, Store,
+    Tail, discarded::LowEnd,
 };
 use crate::event::{ConsumerKey, EventId, Moment};
 
@@ -344,6 +345,10 @@ impl Store for PostgresStore {
 
     async fn skips(&self) -> Result<Vec<Skip>, Error> {
         self.bounded(Effect::None, self.read_skips()).await
+    }
+
+    fn pools(&self) -> Vec<PoolUse> {
+        self.connections.pools()
     }
 
     async fn reconnect(&self) -> Result<(), Error> {

@@ -11,6 +11,7 @@ use crate::{
     event::Moment,
     store::{
         Error,
+        checkup::clock_difference,
         migrate::{POSTGRES, Step},
     },
 };
@@ -34,7 +35,7 @@ impl PostgresStore {
     }
 
     /// Without USAGE its tables look as if they were not there.
-    async fn check_schema(&self) -> Result<(), Error> {
+    pub(super) async fn check_schema(&self) -> Result<(), Error> {
         const USABLE: &str = "SELECT quote_ident(current_user) AS role,
                 coalesce(has_schema_privilege(nspname, 'USAGE'), true) AS usable
             FROM (SELECT coalesce($1, CASE WHEN current_schema() IS NULL THEN 'public' END) AS wanted)
@@ -156,6 +157,14 @@ impl PostgresStore {
 
     /// What the guarantee rests on.
     async fn check_contract(&self) -> Result<Head, Error> {
+        let mut connection = self.connections.read().await?;
+        self.check_privileges(&mut connection).await?;
+        check_clock(&mut connection).await?;
+        self.check_table(&mut connection).await
+    }
+
+    /// The server's version, the table and its sequence.
+    pub(super) async fn check_table(&self, connection: &mut PgConnection) -> Result<Head, Error> {
         const TABLE: &str = "SELECT current_setting('server_version_num')::int AS version,
                 (SELECT count(*) FROM pg_attribute WHERE attrelid = c.oid AND NOT attisdropped
                  AND attname IN ('id', 'type', 'data', 'ts')) AS columns
@@ -173,9 +182,6 @@ impl PostgresStore {
             FROM pg_class c LEFT JOIN pg_sequence s
                 ON s.seqrelid = pg_get_serial_sequence('evt_queue', 'id')::regclass
             WHERE c.oid = 'evt_queue'::regclass";
-        let mut connection = self.connections.read().await?;
-        self.check_privileges(&mut connection).await?;
-        check_clock(&mut connection).await?;
         let row = sqlx::query(self.sql(TABLE))
             .fetch_one(&mut *connection)
             .await
@@ -200,9 +206,9 @@ impl PostgresStore {
             .map_err(|error| unavailable(&error))?;
         let contract = TableContract::read(self.stream(), &row);
         let sequence = contract.check().map_err(Error::Contract)?;
-        let head = choose_head(&mut connection, &sequence).await?;
+        let head = choose_head(connection, &sequence).await?;
         if head != Head::Rows {
-            self.check_sequence_is_ahead(&mut connection, &sequence, &head)
+            self.check_sequence_is_ahead(connection, &sequence, &head)
                 .await?;
         }
         Ok(head)
@@ -275,19 +281,9 @@ async fn choose_head(connection: &mut PgConnection, sequence: &str) -> Result<He
     Ok(Head::Rows)
 }
 
-/// Further apart than any network or NTP makes them.
-const CLOCK_TOLERANCE: i64 = 5000;
-
 /// Only tells: clocks decide nothing but when sessions lapse, by the database's.
 async fn check_clock(connection: &mut PgConnection) -> Result<(), Error> {
-    const CLOCK: &str = "SELECT (date_part('epoch', clock_timestamp()) * 1000)::bigint";
-    let before = Moment::now().unix_millis();
-    let theirs: i64 = sqlx::query_scalar(CLOCK)
-        .fetch_one(connection)
-        .await
-        .map_err(|error| unavailable(&error))?;
-    let after = Moment::now().unix_millis();
-    if let Some(ahead) = clock_difference(before, theirs, after) {
+    if let Some(ahead) = clock_ahead(connection).await? {
         tracing::warn!(
             database_ahead_ms = ahead,
             "the clocks of the database and of this machine differ: ages and lags are wrong by \
@@ -297,12 +293,16 @@ async fn check_clock(connection: &mut PgConnection) -> Result<(), Error> {
     Ok(())
 }
 
-/// How far the database's clock is ahead of ours, if that is too much to come
-/// from the way.
-fn clock_difference(before: i64, theirs: i64, after: i64) -> Option<i64> {
-    let way = (after - before).abs() / 2;
-    let ahead = theirs - before - way;
-    (ahead.abs() > CLOCK_TOLERANCE + way).then_some(ahead)
+/// By how many milliseconds the database's clock is wrong, or ours, if it matters.
+pub(super) async fn clock_ahead(connection: &mut PgConnection) -> Result<Option<i64>, Error> {
+    const CLOCK: &str = "SELECT (date_part('epoch', clock_timestamp()) * 1000)::bigint";
+    let before = Moment::now().unix_millis();
+    let theirs: i64 = sqlx::query_scalar(CLOCK)
+        .fetch_one(connection)
+        .await
+        .map_err(|error| unavailable(&error))?;
+    let after = Moment::now().unix_millis();
+    Ok(clock_difference(before, theirs, after))
 }
 
 /// Whether a privilege is missing.
@@ -425,14 +425,6 @@ mod tests {
             increment: Some(1),
             cycle: Some(false),
         }
-    }
-
-    #[test]
-    fn clocks_differ_by_more_than_the_way() {
-        assert_eq!(clock_difference(1000, 1050, 1100), None);
-        assert_eq!(clock_difference(0, 15_000, 20_000), None);
-        assert_eq!(clock_difference(0, 60_000, 100), Some(59_950));
-        assert_eq!(clock_difference(60_000, 0, 60_100), Some(-60_050));
     }
 
     #[test]

@@ -27,7 +27,7 @@ use tokio::{
 use super::SqliteOptions;
 use crate::{
     limits,
-    store::{Effect, Error},
+    store::{Effect, Error, PoolUse},
 };
 
 /// What leads to the file, replaced as one by a reconnect.
@@ -76,6 +76,16 @@ impl Connections {
         })
     }
 
+    /// As [`Self::open`], to a file that is there.
+    pub(in crate::store) async fn existing(options: Arc<SqliteOptions>) -> Result<Self, Error> {
+        let (writer, current) = Current::open(&options, false).await?;
+        Ok(Self {
+            options,
+            writer: Mutex::new(Some(writer)),
+            current: RwLock::new(current),
+        })
+    }
+
     /// Makes new connections to whatever file is at the path now. What is being
     /// written ends first, so that it is judged by the file that it went into.
     pub(in crate::store) async fn reopen(&self) -> Result<(), Error> {
@@ -90,6 +100,20 @@ impl Connections {
         stale.read.close().await;
         close(stale_writer).await;
         Ok(())
+    }
+
+    /// How they are used now. One writes, and is in no pool.
+    pub(in crate::store) fn pools(&self) -> Vec<PoolUse> {
+        let idle = self.writer.try_lock().is_ok();
+        vec![
+            PoolUse::of("read", &self.current().read),
+            PoolUse {
+                name: "write",
+                open: 1,
+                idle: u32::from(idle),
+                max: 1,
+            },
+        ]
     }
 
     pub(in crate::store) async fn close(&self) {

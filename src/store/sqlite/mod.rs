@@ -8,6 +8,7 @@
 //! replaced under a running service, see `connections`.
 
 mod changes;
+mod checkup;
 pub(super) mod connections;
 mod consumers;
 mod late;
@@ -31,7 +32,8 @@ use self::connections::Connections;
 use super::{
     Advance, Advanced, Append, Audit, Bounds, Claim, Claimed, Consumer, ConsumerPage, Discard,
     Discardable, Discarded, Effect, Error, Expired, Expiry, Fence, IdRange, IdRuns, Lease,
-    NewSession, Opening, Options, Page, Refusal, Rewound, Skip, Span, Standing, Store, Tail,
+    NewSession, Opening, Options, Page, PoolUse, Refusal, Rewound, Skip, Span, Standing, Store,
+    Tail,
 };
 use crate::event::{ConsumerKey, EventId, Moment};
 
@@ -282,6 +284,10 @@ impl Store for SqliteStore {
 
     async fn skips(&self) -> Result<Vec<Skip>, Error> {
         self.read_skips().await
+    }
+
+    fn pools(&self) -> Vec<PoolUse> {
+        self.connections.pools()
     }
 
     async fn reconnect(&self) -> Result<(), Error> {

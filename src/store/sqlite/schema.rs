@@ -80,7 +80,7 @@ impl SqliteStore {
     }
 
     /// What the guarantee rests on.
-    async fn check_contract(&self) -> Result<(), Error> {
+    pub(super) async fn check_contract(&self) -> Result<(), Error> {
         const TABLE_SQL: &str = "SELECT upper(sql) AS ddl,
             (SELECT count(*) FROM pragma_table_info('evt_queue')
              WHERE name IN ('id', 'type', 'data', 'ts')) AS columns

@@ -187,6 +187,16 @@ impl Cluster {
         self.order("stop", "stopped");
     }
 
+    /// Starts it after a stop.
+    pub fn start_again(&self) {
+        self.order("start", "ready");
+    }
+
+    /// The place of a file of it.
+    pub fn path(&self, name: &str) -> String {
+        self.dir.join(name).display().to_string()
+    }
+
     fn order(&self, order: &str, answer: &str) {
         let mut keeper = self.keeper.lock().expect("no panic inside");
         keeper.ask(order, answer);

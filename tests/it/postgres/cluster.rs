@@ -275,7 +275,7 @@ pub fn unprivileged() -> Vec<String> {
 }
 
 /// The newest version that is installed, or what is in PATH.
-fn programs() -> PathBuf {
+pub fn programs() -> PathBuf {
     let versions = std::fs::read_dir("/usr/lib/postgresql")
         .into_iter()
         .flatten();

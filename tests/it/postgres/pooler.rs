@@ -28,14 +28,14 @@ const KEEPER: &str = r#"
 "#;
 
 /// A running pgbouncer before the shared server.
-struct Pooler {
+pub(super) struct Pooler {
     dir: TempDir,
     keeper: Child,
     pid: u32,
 }
 
 impl Pooler {
-    async fn start(settings: &str) -> Self {
+    pub(super) async fn start(settings: &str) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory can be made");
         let mut words = unprivileged();
         if words[0] != "env" {
@@ -72,7 +72,7 @@ impl Pooler {
     }
 
     /// The way to a database through it.
-    fn to(&self, database: &Database) -> Database {
+    pub(super) fn to(&self, database: &Database) -> Database {
         let dir = self.dir.path().display();
         Database {
             url: format!(

@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# image.sh DIRECTORY ARCHITECTURE=PROGRAM...: makes an OCI image of one static
+# program per architecture (amd64, arm64) in DIRECTORY/ARCHITECTURE, an OCI
+# layout, and prints its digest and size. No daemon, no registry, no network.
+#
+#   scripts/image.sh target/image amd64=$(scripts/static.sh)
+#   skopeo copy oci:target/image/amd64 docker://registry.example/eventstream:0.1.0
+#
+# The same program and the same ca-certificates give the same digest: no time
+# and no name of this machine is in it.
+source "$(dirname "${BASH_SOURCE[0]}")/steps.sh"
+
+AUTHORITIES=/etc/ssl/certs/ca-certificates.crt
+LIMIT=$((20 * 1000 * 1000))
+
+[ $# -ge 2 ] || fail "usage: scripts/image.sh DIRECTORY ARCHITECTURE=PROGRAM..."
+out=$1
+shift
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+with_buildah() {
+    buildah --root "$work/store" --runroot "$work/run" --storage-driver vfs "$@"
+}
+
+# A program that needs a loader would not start in an empty image.
+is_static() {
+    ! readelf --program-headers "$1" | grep -q INTERP
+}
+
+version() {
+    sed -n '/^\[package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml
+}
+
+lay_out() {
+    mkdir -p "$work/context/data"
+    install -m 0555 "$1" "$work/context/eventstream"
+    install -m 0444 "$AUTHORITIES" "$work/context/ca-certificates.crt"
+}
+
+build() {
+    local architecture=$1
+    with_buildah build --quiet --isolation chroot --arch "$architecture" --timestamp 0 \
+        --build-arg VERSION="$(version)" --build-arg REVISION="$(git rev-parse HEAD)" \
+        --tag "eventstream:$architecture" --file deploy/image/Containerfile "$work/context" >/dev/null &&
+        rm -rf "${out:?}/$architecture" && mkdir -p "$out" &&
+        with_buildah push --quiet "eventstream:$architecture" "oci:$out/$architecture:$(version)"
+}
+
+digest() {
+    python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["manifests"][0]["digest"])' "$1/index.json"
+}
+
+for argument in "$@"; do
+    architecture=${argument%%=*}
+    program=${argument#*=}
+    is_static "$program" || fail "$program is not static"
+    lay_out "$program"
+    build "$architecture" || fail "the image for $architecture"
+    size=$(du -sb --apparent-size "$out/$architecture/blobs" | cut -f1)
+    [ "$size" -le "$LIMIT" ] || fail "the image for $architecture has $size bytes, more than $LIMIT"
+    echo "$architecture $(digest "$out/$architecture") $size bytes"
+done

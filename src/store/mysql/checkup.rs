@@ -1,0 +1,182 @@
+//! What `eventstream doctor` asks of MySQL and MariaDB: the rules of the start,
+//! and settings that the guarantee does not rest on but an operator should know.
+
+use sqlx::MySqlConnection;
+
+use super::{MysqlOptions, MysqlStore, errors::unavailable, text};
+use crate::{
+    event::Moment,
+    store::{
+        Error, Finding,
+        checkup::{Checkup, clock_difference},
+        migrate::MYSQL,
+    },
+};
+
+/// Connections of the service beside those of its pools: those of the tail.
+const APART: u32 = 3;
+
+impl MysqlStore {
+    /// Looks at everything that the service needs. Changes nothing, unless it is
+    /// to `probe`: then an event is added.
+    pub async fn examine(options: MysqlOptions, probe: bool) -> Vec<Finding> {
+        let mut checkup = Checkup::default();
+        let needed = options.read_connections + options.write_connections + APART;
+        match Self::connect(options).await {
+            Ok(store) => {
+                checkup.ok("connection", "the server answers");
+                if let Err(error) = store.check_up(&mut checkup, needed, probe).await {
+                    checkup.judge("connection", Err(error));
+                }
+                store.connections.close().await;
+            }
+            Err(error) => {
+                checkup.judge("connection", Err(error));
+            }
+        }
+        checkup.0
+    }
+
+    async fn check_up(&self, checkup: &mut Checkup, needed: u32, probe: bool) -> Result<(), Error> {
+        let server = self.connections.server();
+        checkup.ok(
+            "server",
+            server.text("version").unwrap_or("of unknown version"),
+        );
+        let mut connection = self.connections.read().await?;
+        checkup.clock(clock_ahead(&mut connection).await);
+        let globals = globals(&mut connection).await?;
+        judge_globals(checkup, &globals, i64::from(needed));
+        let fit = self.check_server().await;
+        let fit = fit.map(|()| {
+            let number = |name| server.number(name).unwrap_or(1);
+            format!(
+                "the primary, with auto_increment_increment {} and auto_increment_offset {}",
+                number("auto_increment_increment"),
+                number("auto_increment_offset")
+            )
+        });
+        if !checkup.judge("role of the server", fit) {
+            return Ok(());
+        }
+        let has_queue = self.columns(&mut connection).await;
+        let has_queue = !has_queue.map_err(|error| unavailable(&error))?.is_empty();
+        drop(connection);
+        let pending = self.pending().await;
+        let pending = pending.map(|steps| steps.into_iter().map(|step| step.name).collect());
+        if !checkup.schema(pending, MYSQL.len(), has_queue) {
+            return Ok(());
+        }
+        let limits = self.table_limits().await;
+        let limits = limits.map(|limits| match &limits[..] {
+            [] => "ids, keys and columns are as they must be".to_owned(),
+            limits => limits.join("; "),
+        });
+        let sound = checkup.judge("tables", limits);
+        let privileges = self.check_privileges().await;
+        let granted = privileges.map(|()| "the user may do all that the service does".to_owned());
+        if checkup.judge("privileges", granted) && sound {
+            checkup.reading(self).await;
+            if probe {
+                checkup.probe(self).await;
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn clock_ahead(connection: &mut MySqlConnection) -> Result<Option<i64>, Error> {
+    const CLOCK: &str = "SELECT CAST(UNIX_TIMESTAMP(SYSDATE(3)) * 1000 AS SIGNED)";
+    let before = Moment::now().unix_millis();
+    let theirs: i64 = sqlx::query_scalar(CLOCK)
+        .fetch_one(connection)
+        .await
+        .map_err(|error| unavailable(&error))?;
+    Ok(clock_difference(
+        before,
+        theirs,
+        Moment::now().unix_millis(),
+    ))
+}
+
+/// What applications' sessions begin with, and how the server keeps commits.
+struct Globals(Vec<(String, String)>);
+
+impl Globals {
+    fn text(&self, name: &str) -> &str {
+        let found = self
+            .0
+            .iter()
+            .find(|(known, _)| known.eq_ignore_ascii_case(name));
+        found.map_or("", |(_, value)| value)
+    }
+
+    fn number(&self, name: &str) -> i64 {
+        self.text(name).parse().unwrap_or(0)
+    }
+}
+
+async fn globals(connection: &mut MySqlConnection) -> Result<Globals, Error> {
+    const VARIABLES: &str = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('sql_mode',
+        'transaction_isolation', 'tx_isolation', 'innodb_flush_log_at_trx_commit', 'sync_binlog',
+        'log_bin', 'max_connections', 'innodb_autoinc_lock_mode')";
+    const USED: &str = "SHOW GLOBAL STATUS WHERE Variable_name = 'Threads_connected'";
+    let mut pairs = Vec::new();
+    for statement in [VARIABLES, USED] {
+        let rows = sqlx::raw_sql(statement).fetch_all(&mut *connection).await;
+        for row in rows.map_err(|error| unavailable(&error))? {
+            let [name, value] = [0, 1].map(|at| text(&row, at).unwrap_or_default());
+            pairs.push((name, value));
+        }
+    }
+    Ok(Globals(pairs))
+}
+
+fn judge_globals(checkup: &mut Checkup, globals: &Globals, needed: i64) {
+    let isolation = match globals.text("transaction_isolation") {
+        "" => globals.text("tx_isolation"),
+        isolation => isolation,
+    };
+    checkup.ok(
+        "isolation",
+        format!("the service states its own; applications begin at {isolation}, which is fine"),
+    );
+    let mode = globals.text("sql_mode");
+    if mode.contains("STRICT_TRANS_TABLES") || mode.contains("STRICT_ALL_TABLES") {
+        checkup.ok("sql_mode", "strict: what does not fit is refused");
+    } else {
+        checkup.warn(
+            "sql_mode",
+            "it is not strict: data that does not fit its column is cut, and the event is broken",
+            "add STRICT_TRANS_TABLES to sql_mode, for applications' sessions at least",
+        );
+    }
+    let log = globals.text("innodb_flush_log_at_trx_commit");
+    let binlog = globals.text("log_bin") == "ON" && globals.number("sync_binlog") != 1;
+    if log != "1" {
+        checkup.warn(
+            "durability",
+            format!(
+                "innodb_flush_log_at_trx_commit is {log}: a power cut can take the commits of the \
+                 last second"
+            ),
+            "set it to 1",
+        );
+    } else if binlog {
+        checkup.warn(
+            "durability",
+            "sync_binlog is not 1: after a power cut replicas may have events that the primary lacks",
+            "set it to 1",
+        );
+    } else {
+        checkup.ok(
+            "durability",
+            "what is committed survives a crash of the server",
+        );
+    }
+    checkup.room(
+        globals.number("max_connections"),
+        globals.number("Threads_connected"),
+        needed,
+    );
+}

@@ -1,0 +1,249 @@
+//! What `eventstream doctor` asks of an SQLite file: the rules of the start, and
+//! what is around the file. Nothing is made or changed, not even the journal's mode.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rustix::fs::{Access, access};
+use sqlx::{ConnectOptions as _, Connection as _, sqlite::SqliteConnectOptions};
+
+use super::{
+    SqliteOptions, SqliteStore, Synchronous,
+    connections::{Connections, unavailable},
+};
+use crate::store::{Effect, Error, Finding, checkup::Checkup, migrate::SQLITE};
+
+/// Where the shared memory of the WAL or its locks do not work.
+const REMOTE: [&str; 8] = [
+    "nfs",
+    "nfs4",
+    "cifs",
+    "smb3",
+    "9p",
+    "fuse.sshfs",
+    "ceph",
+    "glusterfs",
+];
+
+/// A log of this size was not written back for long: somebody reads for long.
+const LONG_LOG: u64 = 256 << 20;
+
+impl SqliteStore {
+    /// Looks at everything that the service needs. Changes nothing, unless it is
+    /// to `probe`: then an event is added.
+    pub async fn examine(options: SqliteOptions, probe: bool) -> Vec<Finding> {
+        let mut checkup = Checkup::default();
+        if look_around(&mut checkup, &options).await {
+            match Self::existing(options).await {
+                Ok(store) => {
+                    store.check_up(&mut checkup, probe).await;
+                    store.connections.close().await;
+                }
+                Err(error) => {
+                    checkup.judge("connection", Err(error));
+                }
+            }
+        }
+        checkup.0
+    }
+
+    async fn existing(options: SqliteOptions) -> Result<Self, Error> {
+        let options = Arc::new(options);
+        let connections = Arc::new(Connections::existing(Arc::clone(&options)).await?);
+        Ok(Self {
+            options,
+            connections,
+        })
+    }
+
+    async fn check_up(&self, checkup: &mut Checkup, probe: bool) {
+        let pending = self.pending().await;
+        let pending = pending.map(|steps| steps.into_iter().map(|step| step.name).collect());
+        let has_queue = self.check_contract().await;
+        let there = !matches!(&has_queue, Err(Error::Unavailable { .. }));
+        if !checkup.schema(pending, SQLITE.len(), there) {
+            return;
+        }
+        let sound =
+            has_queue.map(|()| "ids come from AUTOINCREMENT, in the order of commits".to_owned());
+        if checkup.judge("table", sound) {
+            checkup.reading(self).await;
+            if probe {
+                checkup.probe(self).await;
+            }
+        }
+    }
+}
+
+/// Whether there is a file that can be served, as it is.
+async fn look_around(checkup: &mut Checkup, options: &SqliteOptions) -> bool {
+    let path = &options.path;
+    if !path.exists() {
+        checkup.warn(
+            "file",
+            format!("there is no {}", path.display()),
+            "nothing: the service makes it at its start; or correct db.url",
+        );
+        return false;
+    }
+    let writable = checkup.judge("file", writable(path));
+    let here = checkup.judge("file system", file_system(path));
+    durability(checkup, options.synchronous);
+    log_size(checkup, path);
+    if !writable {
+        return false;
+    }
+    match journal_mode(path).await {
+        Ok(mode) if mode == "wal" => {
+            checkup.ok(
+                "journal",
+                "WAL: readers and the one writer do not wait for each other",
+            );
+            here
+        }
+        Ok(mode) => {
+            checkup.warn(
+                "journal",
+                format!("its mode is {mode}, the rest is looked at when it is WAL"),
+                "nothing: the service changes it at its start, once nobody has the file open",
+            );
+            false
+        }
+        Err(error) => checkup.judge("journal", Err(error)),
+    }
+}
+
+fn writable(path: &Path) -> Result<String, Error> {
+    let directory = directory(path);
+    for (place, why) in [
+        (path, ""),
+        (
+            &directory,
+            ", where SQLite keeps -wal and -shm beside the file",
+        ),
+    ] {
+        access(place, Access::WRITE_OK).map_err(|error| {
+            Error::Contract(format!(
+                "{} cannot be written ({error}){why}; let the service's user own it",
+                place.display()
+            ))
+        })?;
+    }
+    Ok(format!(
+        "{} and its directory can be written",
+        path.display()
+    ))
+}
+
+fn directory(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+fn file_system(path: &Path) -> Result<String, Error> {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let kind = kind_of(&mounts, &path).unwrap_or("unknown");
+    if REMOTE.contains(&kind) {
+        return Err(Error::Contract(format!(
+            "it is {kind}, where SQLite's locks and shared memory do not work and the file breaks; \
+             move it to a local disk"
+        )));
+    }
+    Ok(kind.to_owned())
+}
+
+/// The kind of the innermost mount that has the path.
+fn kind_of<'a>(mounts: &'a str, path: &Path) -> Option<&'a str> {
+    let mounts = mounts.lines().filter_map(|line| {
+        let mut words = line.split(' ');
+        let place = Path::new(words.nth(1)?);
+        let kind = words.next()?;
+        path.starts_with(place)
+            .then(|| (place.components().count(), kind))
+    });
+    // The later one of two at the same place is above the other.
+    mounts.max_by_key(|(depth, _)| *depth).map(|(_, kind)| kind)
+}
+
+fn durability(checkup: &mut Checkup, synchronous: Synchronous) {
+    const CHECK: &str = "durability";
+    if synchronous == Synchronous::Normal {
+        checkup.warn(
+            CHECK,
+            "db.synchronous is normal: a power cut can take the last commits",
+            "set it to full, unless that is wanted",
+        );
+    } else {
+        checkup.ok(
+            CHECK,
+            "what the service commits survives a power cut; for applications their own PRAGMA \
+             synchronous decides",
+        );
+    }
+}
+
+fn log_size(checkup: &mut Checkup, path: &Path) {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    let size = fs::metadata(log).map_or(0, |found| found.len());
+    if size > LONG_LOG {
+        checkup.warn(
+            "log",
+            format!(
+                "the -wal file has {} MiB: it cannot be written back",
+                size >> 20
+            ),
+            "end whatever reads for very long (a backup, a shell with an open transaction)",
+        );
+    } else {
+        checkup.ok("log", format!("the -wal file has {} KiB", size >> 10));
+    }
+}
+
+/// By a connection that cannot change it.
+async fn journal_mode(path: &Path) -> Result<String, Error> {
+    let asked = async {
+        let options = SqliteConnectOptions::new().filename(path).read_only(true);
+        let mut connection = options.connect().await?;
+        let mode = sqlx::query_scalar("PRAGMA journal_mode");
+        let mode: String = mode.fetch_one(&mut connection).await?;
+        connection.close().await?;
+        Ok::<_, sqlx::Error>(mode)
+    };
+    asked.await.map_err(|error| match unavailable(&error) {
+        Error::Unavailable { cause, .. } => Error::Unavailable {
+            effect: Effect::None,
+            cause: format!(
+                "{} is no database that can be read: {cause}",
+                path.display()
+            ),
+        },
+        other => other,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn innermost_mount_tells_the_kind() {
+        let mounts = "overlay / overlay rw 0 0\n\
+                      disk /srv ext4 rw 0 0\n\
+                      nas:/export /srv/nas nfs4 rw 0 0\n";
+        for (path, kind) in [
+            ("/srv/nas/a.db", "nfs4"),
+            ("/srv/nasty/a.db", "ext4"),
+            ("/home/a.db", "overlay"),
+        ] {
+            assert_eq!(kind_of(mounts, Path::new(path)), Some(kind));
+        }
+        assert_eq!(kind_of("", Path::new("/a")), None);
+    }
+}
