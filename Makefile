@@ -1,6 +1,6 @@
 # Every target is a thin name for a cargo call or a script. ARGS= is handed on.
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-clients test-image image release deploy clients soak hostile sbom lint fmt bench bench-futoin bench-receivers clean-tools
+.PHONY: help run build test test-clients test-console test-image image release deploy screenshots clients soak hostile sbom lint fmt bench bench-futoin bench-receivers clean-tools
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | \
@@ -22,6 +22,15 @@ test-clients: ## The five clients against real services (part of make test)
 	@cargo build --bin eventstream && cargo build -p eventstream-conformance
 	@scripts/with-services.sh scripts/clients.sh
 
+test-console: ## The console in Chromium against a real service (part of make test)
+	@scripts/tools.sh
+	@cargo build --bin eventstream
+	@scripts/with-services.sh tests/console/test.sh
+
+screenshots: ## Draw the pictures of the console in docs/ anew
+	@scripts/tools.sh
+	@cargo build --bin eventstream
+	@scripts/with-services.sh tests/console/screenshots.sh
 image: ## Make the OCI image of the static program, in target/image
 	@scripts/tools.sh
 	@program=$$(scripts/static.sh) && scripts/image.sh target/image amd64=$$program

@@ -24,6 +24,7 @@ step "the program" cargo build --quiet --bin eventstream
 suite "deploy/" scripts/deploy.sh
 suite "fuzz" scripts/fuzz.sh
 step "judge of the clients" cargo build --quiet -p eventstream-conformance
+suite "the console in Chromium" scripts/with-services.sh tests/console/test.sh
 suite "the five clients" scripts/with-services.sh scripts/clients.sh
 
 say "summary"

@@ -16,6 +16,7 @@ use tonic_health::server::HealthReporter;
 use crate::{
     auth::{self, Authority, Gate},
     config::{self, Config, DbUrl},
+    console::{Archiving, Console, Facts},
     futoin::Front,
     grpc::{self, Features},
     http::{self, Scrape, Sources},
@@ -264,9 +265,29 @@ fn start_http(
     if let Some(futoin) = futoin {
         router = router.merge(futoin);
     }
+    if config.console {
+        router = router.merge(start_console(config, life, stream, doors));
+    }
     life.fronts
         .spawn("http", listener.serve(router, closing, killed));
     Ok(())
+}
+
+fn start_console(config: &Config, life: &Lifecycle, stream: &EventStream, doors: &Doors) -> Router {
+    let facts = Facts {
+        archiving: match &config.archive {
+            None => Archiving::Nobody,
+            Some(archive) if archive.run => Archiving::Here,
+            Some(_) => Archiving::Others,
+        },
+        discards: config.discard.is_some(),
+        expires: !config.expire.is_empty(),
+    };
+    let console = Console::new(doors.gate.clone(), facts);
+    let router = console.router(doors.authority.clone());
+    let history = console.keep_history(stream.observer(), life.fronts.stopping());
+    life.fronts.spawn("console", history);
+    router
 }
 
 fn guards(config: &Config) -> Guards {

@@ -170,6 +170,48 @@ impl Error {
         }
     }
 
+    /// The condition's name, as `types.proto` lists them: the same in every front
+    /// that has names for them.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::InvalidField { .. } => "INVALID_FIELD",
+            Self::LiveNotAllowed => "LIVE_NOT_ALLOWED",
+            Self::NotRegistered { .. } => "NOT_REGISTERED",
+            Self::StaleEpoch { .. } => "STALE_EPOCH",
+            Self::TakenOver { .. } => "TAKEN_OVER",
+            Self::SubscriptionActive { .. } => "SUBSCRIPTION_ACTIVE",
+            Self::StartAbovePosition { .. } => "START_ABOVE_POSITION",
+            Self::ConsumerStopped { .. } => "CONSUMER_STOPPED",
+            Self::EventUnreadable { .. } => "EVENT_UNREADABLE",
+            Self::EventRefused { .. } => "EVENT_REFUSED",
+            Self::RequestIdReused => "REQUEST_ID_REUSED",
+            Self::BeyondHead { .. } => "BEYOND_HEAD",
+            Self::Discarded { .. } => "DISCARDED",
+            Self::Archive => "ARCHIVE_UNAVAILABLE",
+            Self::NotSettled { .. } => "NOT_SETTLED",
+            Self::Overloaded { .. } => "OVERLOADED",
+            Self::QuotaExceeded { .. } => "QUOTA_EXCEEDED",
+            Self::Draining => "DRAINING",
+            Self::Unauthenticated { .. } => "UNAUTHENTICATED",
+            Self::NotAllowed { .. } => "NOT_ALLOWED",
+            Self::CredentialsEnded { .. } => "CREDENTIALS_ENDED",
+            Self::Database { .. } => "DATABASE_UNAVAILABLE",
+        }
+    }
+
+    /// Whether it is about who called, and not about the stream.
+    #[must_use]
+    pub fn is_of_caller(&self) -> bool {
+        matches!(
+            self,
+            Self::Unauthenticated { .. }
+                | Self::NotAllowed { .. }
+                | Self::CredentialsEnded { .. }
+                | Self::QuotaExceeded { .. }
+        )
+    }
+
     /// Names the field that `Invalid` speaks of.
     pub fn field(field: &str) -> impl FnOnce(Invalid) -> Self + '_ {
         move |invalid| Self::invalid(field, invalid.rule)

@@ -1,13 +1,14 @@
 //! A transactional event stream (outbox) served over gRPC and FutoIn.
 //!
 //! The modules depend on each other in one direction only:
-//! `event <- store <- stream <- auth <- {grpc, futoin, http, upkeep} <- app <- main`; `tests/it`
+//! `event <- store <- stream <- auth <- {grpc, futoin, http, console, upkeep} <- app <- main`; `tests/it`
 //! holds this. See ARCHITECTURE.md for the map.
 
 pub mod app;
 pub mod auth;
 pub mod cli;
 pub mod config;
+pub mod console;
 pub mod doctor;
 pub mod error;
 pub mod event;

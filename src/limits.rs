@@ -453,6 +453,61 @@ pub const SHORTEST_RETRY: Duration = Duration::from_millis(100);
 /// The longest such pause.
 pub const LONGEST_RETRY: Duration = Duration::from_secs(3);
 
+// ---------------------------------------------------------------- console
+
+/// Slots of the console's history: an hour of [`HISTORY_SLOT`]s.
+pub const HISTORY_SLOTS: usize = 360;
+
+/// One point of a chart: as fine as a screen shows an hour.
+pub const HISTORY_SLOT: Duration = Duration::from_secs(10);
+
+/// Types that the history tells apart, in half a MiB with everything else; what
+/// is more is counted together.
+pub const OBSERVED_TYPES: usize = 32;
+
+/// Consumers whose lag one slot of the history has: the furthest behind. More
+/// lines than a chart can show.
+pub const OBSERVED_CONSUMERS: usize = 16;
+
+/// How often events are counted: at thirty thousand a second the ring holds
+/// three times as many.
+pub const HISTORY_LOOK: Duration = Duration::from_secs(1);
+
+/// For how long after somebody looked at the console it goes on counting:
+/// browsers let a page in the background speak once in a minute.
+pub const CONSOLE_ATTENTION: Duration = Duration::from_secs(90);
+
+/// Several pages share one look at the database if they come so close.
+pub const CONSOLE_GLANCE: Duration = Duration::from_secs(1);
+
+/// Consumers that one answer of the console has, the worst first.
+pub const CONSOLE_CONSUMERS: usize = 200;
+
+/// Characters that such a list may be searched for: longer than any name.
+pub const CONSOLE_SEARCH: usize = 64;
+
+/// Live tails of consoles open at a time: people, not programs.
+pub const CONSOLE_TAILS: usize = 32;
+
+/// Events of one message of such a tail: more than anybody reads. What comes
+/// besides is counted.
+pub const CONSOLE_TAIL_EVENTS: usize = 100;
+
+/// Such messages are this far apart.
+pub const CONSOLE_TAIL_PACE: Duration = Duration::from_millis(200);
+
+/// Ids before the frontier at which a tail begins, so that it is not empty.
+pub const CONSOLE_TAIL_BACK: i64 = 50;
+
+/// Bytes of an event's data that a tail shows.
+pub const CONSOLE_TAIL_DATA: usize = 16 * KIB;
+
+/// How often a silent tail says that it lives.
+pub const CONSOLE_HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// Bytes of a request to the console: names and numbers.
+pub const CONSOLE_BODY: usize = 4 * KIB;
+
 // --------------------------------------------------------------- shutdown
 
 /// From the first signal to the end by force. Below the 30 s that Kubernetes

@@ -212,7 +212,10 @@ impl Quotas {
     }
 
     fn budgets(&self) -> MutexGuard<'_, HashMap<User, Budget>> {
-        self.0.budgets.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0
+            .budgets
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -13,8 +13,8 @@ use crate::{
     quota::{Quotas, StreamPlace},
     store::IdRuns,
     stream::{
-        ConsumerState, Delivery, EventStream, Poll, Polled, Settings, Skipped, Status, Subscribe,
-        Subscription,
+        ConsumerState, Delivery, EventStream, Glance, Poll, Polled, Settings, Skipped, Status,
+        Subscribe, Subscription,
     },
 };
 
@@ -35,6 +35,13 @@ impl Gate {
     /// Takes a call of the caller's quota.
     fn call(&self, caller: &Principal) -> Result<(), Error> {
         self.quotas.call(&caller.user, caller.quota())
+    }
+
+    /// The same, of who may see the state of everything.
+    fn observe(&self, caller: &Principal) -> Result<(), Error> {
+        self.call(caller)?;
+        let what = "see the state of the stream";
+        Ok(caller.require(caller.may_observe(), Right::Observe, &what)?)
     }
 
     /// How the stream behaves.
@@ -62,7 +69,9 @@ impl Gate {
             let what = format_args!("add events of type {kind}");
             caller.require(caller.may_generate(&event.kind), Right::Generate, &what)?;
         }
-        self.stream.add(caller.user.clone(), request_id, events).await
+        self.stream
+            .add(caller.user.clone(), request_id, events)
+            .await
     }
 
     /// As [`EventStream::register`], of a component that the caller may consume.
@@ -160,10 +169,17 @@ impl Gate {
     /// # Errors
     /// Of the right, then of the stream.
     pub async fn status(&self, caller: &Principal) -> Result<Status, Error> {
-        self.call(caller)?;
-        let what = "see the state of the stream";
-        caller.require(caller.may_observe(), Right::Observe, &what)?;
+        self.observe(caller)?;
         self.stream.status().await
+    }
+
+    /// As [`EventStream::glance`], likewise.
+    ///
+    /// # Errors
+    /// Of the right, then of the stream.
+    pub async fn glance(&self, caller: &Principal) -> Result<Glance, Error> {
+        self.observe(caller)?;
+        self.stream.glance().await
     }
 
     /// As [`EventStream::consumers`]: everybody's for who may see them, else the
@@ -254,10 +270,9 @@ fn readable(caller: &Principal, want: Want) -> Result<Want, Denied> {
 
 /// A consumer that the caller may move and remove.
 fn may_govern(caller: &Principal, user: User, component: Component) -> Result<ConsumerKey, Denied> {
-    let own = user == caller.user && caller.may_consume(&component);
     let key = ConsumerKey { user, component };
     let what = format_args!("change consumer {key}");
-    caller.require(own || caller.may_administer(), Right::Administer, &what)?;
+    caller.require(caller.may_govern(&key), Right::Administer, &what)?;
     Ok(key)
 }
 

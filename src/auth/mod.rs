@@ -39,7 +39,7 @@ pub use self::{
     token::{Token, hash_line},
 };
 use crate::{
-    event::{Component, EventType, Moment, User},
+    event::{Component, ConsumerKey, EventType, Moment, User},
     quota::Quota,
 };
 
@@ -222,6 +222,13 @@ impl Principal {
     #[must_use]
     pub fn may_administer(&self) -> bool {
         self.rights.administer
+    }
+
+    /// May move and remove this consumer: one of its own, or anybody's.
+    #[must_use]
+    pub fn may_govern(&self, key: &ConsumerKey) -> bool {
+        let own = key.user == self.user && self.may_consume(&key.component);
+        own || self.may_administer()
     }
 
     /// How much it may do at a time.

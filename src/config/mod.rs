@@ -53,6 +53,8 @@ pub struct Config {
     pub grpc: Grpc,
     /// The HTTP front for operators; none if switched off.
     pub http: Option<Address>,
+    /// Whether the console is served there.
+    pub console: bool,
     /// Its TLS, if it speaks any.
     pub http_tls: Option<TlsFiles>,
     /// Whether anybody may see the metrics, though there are users.
@@ -214,14 +216,16 @@ pub fn load(
     // Also where another process archives.
     let archiving = archive.is_some();
     let http = reader.get("http.listen", value::address_or_off);
+    let auth = reader.get("auth.file", users_file);
     let config = Config {
         db: db(&mut reader),
         archive,
         grpc: grpc(&mut reader),
+        console: console(&mut reader, http.as_ref(), auth.is_some()),
         http_tls: tls::tls(&mut reader, tls::Front::Http, http.as_ref()),
         http,
         metrics_open: reader.get("http.metrics_open", value::boolean),
-        auth: reader.get("auth.file", users_file),
+        auth,
         exposure: exposure::exposure(&mut reader),
         futoin: futoin::futoin(&mut reader, &read_file),
         stream: stream(&mut reader),
@@ -311,6 +315,13 @@ fn grpc(reader: &mut Reader) -> Grpc {
         web: reader.get("grpc.web", value::boolean),
         web_origins: reader.get("grpc.web_origins", Origins::parse),
     }
+}
+
+/// Without credentials whoever reaches the console moves consumers, so it is
+/// not opened to a network by the way, with `/metrics`.
+fn console(reader: &mut Reader, http: Option<&Address>, users: bool) -> bool {
+    let asked = reader.get("http.console", value::on_off_or_auto);
+    http.is_some_and(|address| asked.unwrap_or_else(|| users || address.is_local()))
 }
 
 fn stream(reader: &mut Reader) -> Stream {

@@ -299,7 +299,14 @@ const TABLE: &[Opt] = &[
         "http",
         "127.0.0.1:8080",
         "ADDRESS|off",
-        "Where /livez, /readyz and /metrics are served",
+        "Where /livez, /readyz, /metrics and /console are served",
+    ),
+    opt(
+        "http.console",
+        "http-console",
+        "auto",
+        "auto|on|off",
+        "The console for operators at /console; auto: where only this machine reaches it, or users are known",
     ),
     opt(
         "http.metrics_open",

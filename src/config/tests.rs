@@ -244,6 +244,27 @@ fn secrets_are_not_shown() {
 }
 
 #[test]
+fn console_is_served_by_itself_only_where_this_machine_alone_reaches_it() {
+    let local = ["--http", "127.0.0.1:80"].as_slice();
+    let wide = ["--http", "0.0.0.0:80", "--insecure"].as_slice();
+    for (place, asked, served) in [
+        (local, "auto", true),
+        (local, "off", false),
+        (wide, "auto", false),
+        (wide, "on", true),
+        (&["--http", "off"], "on", false),
+    ] {
+        let config = start()
+            .flags(place)
+            .flags(&["--http-console", asked])
+            .load();
+        assert_eq!(config.unwrap().console, served, "{place:?} {asked}");
+    }
+    let faults = start().flags(&["--http-console", "maybe"]).faults();
+    assert!(faults.contains("is not one of auto, on, off"), "{faults}");
+}
+
+#[test]
 fn rust_log_is_heeded_unless_ours_says_otherwise() {
     let config = start()
         .file("[log]\nfilter = 'error'")

@@ -35,6 +35,16 @@ pub(super) fn boolean(text: &str) -> Read<bool> {
     text.parse().map_err(|_| "is not true or false".to_owned())
 }
 
+/// `None`: as it fits the rest.
+pub(super) fn on_off_or_auto(text: &str) -> Read<Option<bool>> {
+    match text {
+        "auto" => Ok(None),
+        "on" | "true" => Ok(Some(true)),
+        "off" | "false" => Ok(Some(false)),
+        _ => Err("is not one of auto, on, off".to_owned()),
+    }
+}
+
 pub(super) fn address(text: &str) -> Read<Address> {
     is(text)
 }

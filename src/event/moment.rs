@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::Invalid;
+
 /// A point in time, UTC, to the millisecond.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Moment(i64);
@@ -11,6 +13,19 @@ impl Moment {
     #[must_use]
     pub fn from_unix_millis(millis: i64) -> Self {
         Self(millis)
+    }
+
+    /// The same, from outside.
+    ///
+    /// # Errors
+    /// Names the range when `millis` is outside it.
+    pub fn parse(millis: i64) -> Result<Self, Invalid> {
+        // 0001-01-01 to 9999-12-31, as Protobuf's own documentation has it.
+        if (-62_135_596_800_000..=253_402_300_799_999).contains(&millis) {
+            Ok(Self(millis))
+        } else {
+            Err(Invalid::new("must be a time in the years 1 to 9999"))
+        }
     }
 
     /// Milliseconds since 1970-01-01T00:00:00Z.

@@ -16,7 +16,9 @@ impl From<Error> for Fault {
                 Self::new("LiveNotAllowed", "Live consumer should not register")
             }
             Error::NotRegistered { .. } => Self::bare("NotRegistered"),
-            Error::Overloaded { .. } | Error::QuotaExceeded { .. } => Self::new("DefenseRejected", error.to_string()),
+            Error::Overloaded { .. } | Error::QuotaExceeded { .. } => {
+                Self::new("DefenseRejected", error.to_string())
+            }
             // An operator has to act: clients pass the text on.
             Error::ConsumerStopped { .. }
             | Error::EventUnreadable { .. }

@@ -121,17 +121,13 @@ pub(super) fn start(field: &str, start: Option<proto::StartAt>) -> Result<Option
 }
 
 fn moment(field: &str, time: &Timestamp) -> Result<Moment, Error> {
-    // 0001-01-01 to 9999-12-31, as the type's own documentation has it.
-    let seconds = (-62_135_596_800..=253_402_300_799).contains(&time.seconds);
-    if !seconds || !(0..1_000_000_000).contains(&time.nanos) {
-        return Err(Error::invalid(
-            field,
-            "must be a time in the years 1 to 9999",
-        ));
+    if !(0..1_000_000_000).contains(&time.nanos) {
+        return Err(Error::invalid(field, "must have 0 to 999999999 nanos"));
     }
+    let second = Moment::parse(time.seconds.saturating_mul(1000)).map_err(Error::field(field))?;
     // Rounded up: the first event at or after it.
     let millis = (i64::from(time.nanos) + 999_999) / 1_000_000;
-    Ok(Moment::from_unix_millis(time.seconds * 1000 + millis))
+    Ok(Moment::from_unix_millis(second.unix_millis() + millis))
 }
 
 /// A wait of the caller's choice; absent means `default`.

@@ -22,7 +22,6 @@ impl From<Error> for Status {
 
 /// The status, with more metadata in its `ErrorInfo`.
 pub(super) fn with_metadata(error: &Error, mut metadata: HashMap<String, String>) -> Status {
-    let (code, reason) = code_and_reason(error);
     let mut details = ErrorDetails::new();
     match error {
         Error::InvalidField { field, rule } => {
@@ -76,8 +75,8 @@ pub(super) fn with_metadata(error: &Error, mut metadata: HashMap<String, String>
         | Error::Unauthenticated { .. }
         | Error::RequestIdReused => {}
     }
-    details.set_error_info(reason, DOMAIN, metadata);
-    Status::with_error_details(code, error.to_string(), details)
+    details.set_error_info(error.reason(), DOMAIN, metadata);
+    Status::with_error_details(code(error), error.to_string(), details)
 }
 
 fn effect_text(effect: Effect) -> &'static str {
@@ -88,29 +87,26 @@ fn effect_text(effect: Effect) -> &'static str {
 }
 
 /// As `types.proto` lists them.
-fn code_and_reason(error: &Error) -> (Code, &'static str) {
+fn code(error: &Error) -> Code {
     match error {
-        Error::InvalidField { .. } => (Code::InvalidArgument, "INVALID_FIELD"),
-        Error::LiveNotAllowed => (Code::InvalidArgument, "LIVE_NOT_ALLOWED"),
-        Error::NotRegistered { .. } => (Code::NotFound, "NOT_REGISTERED"),
-        Error::StaleEpoch { .. } => (Code::FailedPrecondition, "STALE_EPOCH"),
-        Error::TakenOver { .. } => (Code::Aborted, "TAKEN_OVER"),
-        Error::SubscriptionActive { .. } => (Code::FailedPrecondition, "SUBSCRIPTION_ACTIVE"),
-        Error::StartAbovePosition { .. } => (Code::FailedPrecondition, "START_ABOVE_POSITION"),
-        Error::ConsumerStopped { .. } => (Code::FailedPrecondition, "CONSUMER_STOPPED"),
-        Error::EventUnreadable { .. } => (Code::FailedPrecondition, "EVENT_UNREADABLE"),
-        Error::EventRefused { .. } => (Code::FailedPrecondition, "EVENT_REFUSED"),
-        Error::RequestIdReused => (Code::AlreadyExists, "REQUEST_ID_REUSED"),
-        Error::BeyondHead { .. } => (Code::OutOfRange, "BEYOND_HEAD"),
-        Error::Discarded { .. } => (Code::OutOfRange, "DISCARDED"),
-        Error::Archive => (Code::Unavailable, "ARCHIVE_UNAVAILABLE"),
-        Error::NotSettled { .. } => (Code::Unavailable, "NOT_SETTLED"),
-        Error::Overloaded { .. } => (Code::ResourceExhausted, "OVERLOADED"),
-        Error::QuotaExceeded { .. } => (Code::ResourceExhausted, "QUOTA_EXCEEDED"),
-        Error::Draining => (Code::Unavailable, "DRAINING"),
-        Error::Unauthenticated { .. } => (Code::Unauthenticated, "UNAUTHENTICATED"),
-        Error::NotAllowed { .. } => (Code::PermissionDenied, "NOT_ALLOWED"),
-        Error::CredentialsEnded { .. } => (Code::Unavailable, "CREDENTIALS_ENDED"),
-        Error::Database { .. } => (Code::Unavailable, "DATABASE_UNAVAILABLE"),
+        Error::InvalidField { .. } | Error::LiveNotAllowed => Code::InvalidArgument,
+        Error::NotRegistered { .. } => Code::NotFound,
+        Error::TakenOver { .. } => Code::Aborted,
+        Error::StaleEpoch { .. }
+        | Error::SubscriptionActive { .. }
+        | Error::StartAbovePosition { .. }
+        | Error::ConsumerStopped { .. }
+        | Error::EventUnreadable { .. }
+        | Error::EventRefused { .. } => Code::FailedPrecondition,
+        Error::RequestIdReused => Code::AlreadyExists,
+        Error::BeyondHead { .. } | Error::Discarded { .. } => Code::OutOfRange,
+        Error::Overloaded { .. } | Error::QuotaExceeded { .. } => Code::ResourceExhausted,
+        Error::Unauthenticated { .. } => Code::Unauthenticated,
+        Error::NotAllowed { .. } => Code::PermissionDenied,
+        Error::Archive
+        | Error::NotSettled { .. }
+        | Error::Draining
+        | Error::CredentialsEnded { .. }
+        | Error::Database { .. } => Code::Unavailable,
     }
 }

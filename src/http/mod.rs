@@ -25,13 +25,14 @@ use crate::telemetry::{self, Metrics, Sample, Sparingly};
 /// What Prometheus asks for.
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-const PATHS: [(&str, &str); 3] = [
+const PATHS: [(&str, &str); 4] = [
     ("/livez", "200 while the process answers"),
     (
         "/readyz",
         "200 when calls are served, else 503 and the reason",
     ),
     ("/metrics", "metrics in the text format of Prometheus"),
+    ("/console", "the page for operators, if it is switched on"),
 ];
 
 /// Sets the gauges that are only worth computing when somebody looks.

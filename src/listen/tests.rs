@@ -378,7 +378,9 @@ async fn unix_socket_has_its_mode_and_group() {
         drop(listener);
     }
     let unknown = guards(0o660, "nobody-is-in-this-group");
-    let error = Listener::bind("test", &Address::Unix(path.clone()), unknown).err().unwrap();
+    let error = Listener::bind("test", &Address::Unix(path.clone()), unknown)
+        .err()
+        .unwrap();
     assert!(error.to_string().contains("there is no group"), "{error}");
     assert!(!path.exists());
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::EventStream;
+use super::{EventStream, observer::Lags};
 use crate::{
     error::Error,
     event::{Component, ConsumerKey, EventId, StartAt, User},
@@ -65,6 +65,15 @@ pub struct Status {
     pub database: &'static str,
     /// This replica.
     pub replica: Uuid,
+}
+
+/// What an operator looks at: [`Status`] and every consumer, of the same moment.
+#[derive(Debug, Clone)]
+pub struct Glance {
+    /// The stream as a whole.
+    pub status: Status,
+    /// By ident.
+    pub consumers: Vec<ConsumerState>,
 }
 
 /// Whose position tells what is archived, as in the original: the service's own
@@ -201,6 +210,14 @@ impl EventStream {
     /// # Errors
     /// Of the database.
     pub async fn status(&self) -> Result<Status, Error> {
+        Ok(self.glance().await?.status)
+    }
+
+    /// The same with every consumer.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub async fn glance(&self) -> Result<Glance, Error> {
         let engine = &self.engine;
         engine.tailer.prove().await?;
         let bounds = engine
@@ -218,7 +235,7 @@ impl EventStream {
         let archived = archived.map(|state| state.consumer.position).max();
         let stopped = consumers.iter().filter(|state| state.problem.is_some());
         let stopped: Vec<_> = stopped.cloned().collect();
-        Ok(Status {
+        let status = Status {
             frontier: engine.hub.tip().frontier,
             slowest: slowest.cloned(),
             problem: self.problem(bounds.head, !stopped.is_empty()).await?,
@@ -232,7 +249,8 @@ impl EventStream {
             ring_bytes: engine.hub.usage().0,
             database: engine.store.kind(),
             replica: engine.sessions.replica(),
-        })
+        };
+        Ok(Glance { status, consumers })
     }
 
     /// What is wrong with the stream as a whole.
@@ -271,6 +289,7 @@ impl EventStream {
             }
             all.extend(next);
         }
+        self.engine.lags.send_replace(Some(Lags::of(&all)));
         Ok(all)
     }
 

@@ -16,6 +16,7 @@ mod gauges;
 mod history;
 mod hub;
 mod journeys;
+mod observer;
 mod poll;
 mod positions;
 mod push;
@@ -48,9 +49,10 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 pub use self::{
-    consumers::{ConsumerState, Status},
+    consumers::{ConsumerState, Glance, Status},
     delivery::{Delivery, Group, PushLimits, Started},
     hub::{Follow, Hub, Tip},
+    observer::{Lag, Lags, Observer, Seen},
     poll::{Poll, Polled},
     push::{Conflict, Subscribe},
     segment::{Encoded, Room, Segment, Selection, Slice},
@@ -123,6 +125,8 @@ struct Engine {
     rewound: AtomicI64,
     settings: Settings,
     subscriptions: Arc<Semaphore>,
+    /// As the last look at all consumers found them, whoever asked for it.
+    lags: watch::Sender<Option<Lags>>,
     /// None while traces are off.
     journeys: Option<Arc<Journeys>>,
     open_streams: watch::Sender<usize>,
@@ -201,6 +205,7 @@ impl EventStream {
             sentinel,
             rewound: AtomicI64::new(0),
             settings,
+            lags: watch::Sender::new(None),
             journeys,
             subscriptions: Arc::new(Semaphore::new(settings.max_subscriptions)),
             open_streams: watch::Sender::new(0),

@@ -115,7 +115,7 @@ impl Tailer {
     pub(super) async fn run(mut self, stopping: CancellationToken) -> anyhow::Result<()> {
         let mut pause = RETRY_FIRST;
         loop {
-            let listened_to = self.handle.listeners.load(Ordering::Acquire) > 0;
+            let listened_to = self.handle.is_listened_to();
             let interval = self.intervals.after_quiet(self.last_event.elapsed());
             tokio::select! {
                 biased;
@@ -178,7 +178,7 @@ impl Tailer {
 
     async fn look(&mut self) -> Result<(), store::Error> {
         metrics::counter!(telemetry::TAIL_READS).increment(1);
-        let listened_to = self.handle.listeners.load(Ordering::Acquire) > 0;
+        let listened_to = self.handle.is_listened_to();
         if !(self.following && listened_to) {
             let proof = self.jump().await?;
             // Nothing is read that can be proven without.

@@ -70,7 +70,7 @@ impl TailerHandle {
 
     /// Own events were committed.
     pub(super) fn committed(&self) {
-        if self.listeners.load(Ordering::Acquire) > 0 {
+        if self.is_listened_to() {
             self.wake.notify_one();
         }
     }
@@ -85,6 +85,11 @@ impl TailerHandle {
         Listening {
             tailer: Arc::clone(self),
         }
+    }
+
+    /// Whether events are read as they settle.
+    pub(super) fn is_listened_to(&self) -> bool {
+        self.listeners.load(Ordering::Acquire) > 0
     }
 
     /// Waits until the frontier was proven anew, by a look at the database

@@ -81,6 +81,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("http", &["auth", "lifecycle", "limits", "telemetry"]),
     (
+        "console",
+        &["auth", "error", "event", "limits", "store", "stream"],
+    ),
+    (
         "config",
         &[
             "auth",
@@ -104,6 +108,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "auth",
             "config",
+            "console",
             "futoin",
             "grpc",
             "http",
@@ -153,8 +158,8 @@ fn imports_go_one_way() {
 fn of_the_service_only_the_store_speaks_sql_and_only_fronts_speak_protocols() {
     let mut faults = Vec::new();
     for room in [
-        "event", "stream", "auth", "upkeep", "grpc", "futoin", "http", "cli", "config", "app",
-        "doctor",
+        "event", "stream", "auth", "upkeep", "grpc", "futoin", "http", "console", "cli", "config",
+        "app", "doctor",
     ] {
         for (file, text) in sources(room) {
             if text.contains("sqlx") {
@@ -180,7 +185,7 @@ fn of_the_service_only_the_store_speaks_sql_and_only_fronts_speak_protocols() {
 #[test]
 fn fronts_reach_the_stream_through_the_gate() {
     let mut faults = Vec::new();
-    for room in ["grpc", "futoin", "http"] {
+    for room in ["grpc", "futoin", "http", "console"] {
         for (file, text) in sources(room) {
             if text.contains("EventStream") {
                 faults.push(format!("{file}: names the stream"));

@@ -7,7 +7,7 @@ mod exposure;
 mod jwt;
 mod reload;
 mod rights;
-mod stage;
+pub mod stage;
 mod through_fronts;
 mod tokens;
 mod unread;

@@ -14,6 +14,7 @@ mod archive;
 mod auth;
 mod calls;
 mod cli;
+mod console;
 mod crash;
 mod deploy;
 mod faults;
