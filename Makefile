@@ -31,6 +31,7 @@ screenshots: ## Draw the pictures of the console in docs/ anew
 	@scripts/tools.sh
 	@cargo build --bin eventstream
 	@scripts/with-services.sh tests/console/screenshots.sh
+
 image: ## Make the OCI image of the static program, in target/image
 	@scripts/tools.sh
 	@program=$$(scripts/static.sh) && scripts/image.sh target/image amd64=$$program

@@ -269,10 +269,7 @@ mod tests {
             streams: Some(8),
         };
         assert_eq!(shop.rights.quota, quota);
-        assert_eq!(
-            file.users[&user("with space")].rights.quota.events,
-            Some(7)
-        );
+        assert_eq!(file.users[&user("with space")].rights.quota.events, Some(7));
         let issuer = &file.issuers[0];
         assert_eq!(issuer.claim, "a.b");
         assert_eq!(issuer.users["system:x"], user("shop"));

@@ -187,11 +187,7 @@ impl Rules {
             let (path, at) = (entry.keys.clone(), format!("{}.keys", entry.at));
             let place = entry.at.clone();
             let issuer = Issuer::new(entry, &read.file(&path, &at)?, &path)?;
-            if rules
-                .issuers
-                .iter()
-                .any(|other| other.iss == issuer.iss)
-            {
+            if rules.issuers.iter().any(|other| other.iss == issuer.iss) {
                 return Err(Fault::new(format!(
                     "{place}.issuer is that of another one too"
                 )));

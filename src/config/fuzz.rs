@@ -32,7 +32,10 @@ pub fn configuration(bytes: &[u8]) {
     let loaded = load(&MATCHES, variables, |_| Ok(file.to_owned()));
     let faults = loaded.expect_err("the URL has a fault").to_string();
     assert!(!faults.is_empty());
-    assert!(!faults.contains(SECRET) || text.contains(SECRET), "{faults}");
+    assert!(
+        !faults.contains(SECRET) || text.contains(SECRET),
+        "{faults}"
+    );
 }
 
 #[cfg(test)]

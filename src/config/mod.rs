@@ -9,9 +9,9 @@
 
 mod exposure;
 mod fault;
+mod futoin;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
-mod futoin;
 mod options;
 mod resolve;
 mod tls;

@@ -113,7 +113,10 @@ impl Bounded {
         if self.time.is_none() {
             self.time = Some(Box::pin(sleep(limits::MESSAGE_TIMEOUT)));
         }
-        let held = self.held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let held = self
+            .held
+            .as_ref()
+            .map_or(0, OwnedSemaphorePermit::num_permits);
         let free = limits::FREE_MESSAGE_BYTES;
         let wanted = self.framing.here.saturating_sub(free + held);
         if wanted == 0 {

@@ -100,7 +100,12 @@ fn ready(request: proto::ReadyToReceiveRequest) -> Result<(), Error> {
     let events = fields::bound("max_group_events", request.max_group_events, most, most)?;
     assert!((1..=most).contains(&events));
     let (usual, most) = (limits::MIN_HEARTBEAT, limits::MAX_HEARTBEAT);
-    fields::wait("heartbeat_interval", request.heartbeat_interval, usual, most)?;
+    fields::wait(
+        "heartbeat_interval",
+        request.heartbeat_interval,
+        usual,
+        most,
+    )?;
     Ok(())
 }
 

@@ -105,7 +105,10 @@ async fn streams_are_counted_while_they_are_open() {
     let server = limited("--limits-user-streams=1").await;
     let mut clients = server.clients().await;
     let (_, mut stream) = subscribe(&mut clients, ready("LIVE")).await;
-    assert_eq!(quota_of(clients.push.ready_to_receive(ready("LIVE")).await), "streams");
+    assert_eq!(
+        quota_of(clients.push.ready_to_receive(ready("LIVE")).await),
+        "streams"
+    );
     let id = add(&mut clients, "KIND", "1").await;
     assert_eq!(next_group(&mut stream).await.last_id, id);
     drop(stream);

@@ -149,7 +149,9 @@ pub async fn huge_headers(server: &Server, strength: Strength) -> Account {
     }
     let mut over_http1 = 0;
     for _ in 0..calls {
-        let mut stream = TcpStream::connect(server.http_address()).await.expect("open");
+        let mut stream = TcpStream::connect(server.http_address())
+            .await
+            .expect("open");
         let mut head = b"GET /livez HTTP/1.1\r\nx-filler: ".to_vec();
         head.resize(64 * 1024, b'x');
         let _ = stream.write_all(&head).await;
@@ -193,7 +195,8 @@ pub async fn slowloris(server: &Server, strength: Strength) -> Account {
         for mut stream in slow {
             let mut said = [0; 256];
             // A server that gave up says so, or resets.
-            let over = matches!(stream.try_read(&mut said), Ok(_)) || stream.write_all(b"x").await.is_err();
+            let over = matches!(stream.try_read(&mut said), Ok(_))
+                || stream.write_all(b"x").await.is_err();
             if over {
                 dropped += 1;
             } else {
@@ -218,7 +221,9 @@ pub async fn half_open_tls(server: &Server, strength: Strength) -> Account {
     let begun = Instant::now();
     let mut half = Vec::new();
     for _ in 0..sockets {
-        let mut stream = TcpStream::connect(server.grpc_address()).await.expect("open");
+        let mut stream = TcpStream::connect(server.grpc_address())
+            .await
+            .expect("open");
         stream.write_all(hello).await.expect("sent");
         half.push(stream);
     }
@@ -255,7 +260,9 @@ pub async fn compressed_bombs(server: &Server, strength: Strength) -> Account {
     let mut unimplemented = 0;
     for _ in 0..calls {
         let mut connection = Connection::open(server.grpc_address()).await.expect("open");
-        connection.send(&frame(HEADERS, END_HEADERS, 1, &block)).await;
+        connection
+            .send(&frame(HEADERS, END_HEADERS, 1, &block))
+            .await;
         for part in message.chunks(16_384) {
             connection.send(&frame(DATA, 0, 1, part)).await;
         }
@@ -263,12 +270,17 @@ pub async fn compressed_bombs(server: &Server, strength: Strength) -> Account {
         let seen = connection.close().await;
         // `grpc-status: 12`, in what is said without compression.
         let status = b"grpc-status";
-        let told = seen.headers.windows(status.len()).any(|part| part == status);
+        let told = seen
+            .headers
+            .windows(status.len())
+            .any(|part| part == status);
         unimplemented += usize::from(told || !seen.headers.is_empty());
     }
     let mut plain = 0;
     for _ in 0..calls {
-        let mut stream = TcpStream::connect(server.http_address()).await.expect("open");
+        let mut stream = TcpStream::connect(server.http_address())
+            .await
+            .expect("open");
         let head = format!(
             "POST /ftn HTTP/1.1\r\nhost: it\r\ncontent-encoding: gzip\r\nconnection: close\r\n\
              content-length: {}\r\n\r\n",
@@ -279,7 +291,10 @@ pub async fn compressed_bombs(server: &Server, strength: Strength) -> Account {
         plain += usize::from(answer(&mut stream).await.starts_with("HTTP/1.1 413"));
     }
     Account {
-        sent: format!("{calls} × 100 MiB in {} KiB of gzip, by gRPC and FutoIn", bomb.len() / 1024),
+        sent: format!(
+            "{calls} × 100 MiB in {} KiB of gzip, by gRPC and FutoIn",
+            bomb.len() / 1024
+        ),
         outcome: format!("{unimplemented} and {plain} refused, none unpacked"),
         room: ROOM,
     }
@@ -293,7 +308,10 @@ pub async fn idle_sockets(server: &Server, strength: Strength) -> Account {
         idle.push(Connection::open(server.grpc_address()).await.expect("open"));
     }
     sleep(Duration::from_secs(1)).await;
-    let open = idle.iter().filter(|connection| !connection.is_over()).count();
+    let open = idle
+        .iter()
+        .filter(|connection| !connection.is_over())
+        .count();
     Account {
         sent: format!("{sockets} HTTP/2 connections without a call"),
         outcome: format!("{open} open at the end"),
@@ -309,14 +327,19 @@ pub async fn frame_floods(server: &Server, strength: Strength) -> Account {
     let floods = [
         ("SETTINGS", frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0xff, 0xff])),
         ("PING", frame(PING, 0, 0, &[0; 8])),
-        ("WINDOW_UPDATE", frame(WINDOW_UPDATE, 0, 0, &1_u32.to_be_bytes())),
+        (
+            "WINDOW_UPDATE",
+            frame(WINDOW_UPDATE, 0, 0, &1_u32.to_be_bytes()),
+        ),
         ("PRIORITY", frame(PRIORITY, 0, 3, &[0, 0, 0, 0, 1])),
         ("empty DATA", frame(DATA, 0, 1, &[])),
     ];
     let mut outcome = Vec::new();
     for (name, flood) in &floods {
         let mut connection = Connection::open(server.grpc_address()).await.expect("open");
-        connection.send(&frame(HEADERS, END_HEADERS, 1, &block)).await;
+        connection
+            .send(&frame(HEADERS, END_HEADERS, 1, &block))
+            .await;
         let bytes = flood.repeat(AT_ONCE);
         let mut sent = 0;
         while sent < frames && !connection.is_over() && connection.send(&bytes).await {
@@ -325,7 +348,11 @@ pub async fn frame_floods(server: &Server, strength: Strength) -> Account {
         let seen = connection.close().await;
         let mut goodbye = Goodbyes::default();
         goodbye.note(seen.goaway);
-        let taken = if sent >= frames { "all".to_owned() } else { format!("{sent}") };
+        let taken = if sent >= frames {
+            "all".to_owned()
+        } else {
+            format!("{sent}")
+        };
         outcome.push(format!("{name}: {taken}, {goodbye}"));
     }
     Account {
@@ -342,11 +369,27 @@ pub async fn invalid_text(server: &Server, strength: Strength) -> Account {
     let mut codes = BTreeMap::<String, usize>::new();
     for _ in 0..rounds {
         let path = [b"GET /ftn/", &bad[..], b" HTTP/1.1\r\nhost: it\r\n\r\n"].concat();
-        let header = [b"GET /livez HTTP/1.1\r\nhost: it\r\nx: ", &bad[..], b"\r\nconnection: close\r\n\r\n"].concat();
-        let auth = [b"GET /ftn/futoin.ping/1.0/ping HTTP/1.1\r\nhost: it\r\nauthorization: ", &bad[..], b"\r\nconnection: close\r\n\r\n"].concat();
-        let body = [b"POST /ftn HTTP/1.1\r\nhost: it\r\nconnection: close\r\ncontent-length: 7\r\n\r\n", &bad[..]].concat();
+        let header = [
+            b"GET /livez HTTP/1.1\r\nhost: it\r\nx: ",
+            &bad[..],
+            b"\r\nconnection: close\r\n\r\n",
+        ]
+        .concat();
+        let auth = [
+            b"GET /ftn/futoin.ping/1.0/ping HTTP/1.1\r\nhost: it\r\nauthorization: ",
+            &bad[..],
+            b"\r\nconnection: close\r\n\r\n",
+        ]
+        .concat();
+        let body = [
+            b"POST /ftn HTTP/1.1\r\nhost: it\r\nconnection: close\r\ncontent-length: 7\r\n\r\n",
+            &bad[..],
+        ]
+        .concat();
         for request in [path, header, auth, body] {
-            let mut stream = TcpStream::connect(server.http_address()).await.expect("open");
+            let mut stream = TcpStream::connect(server.http_address())
+                .await
+                .expect("open");
             stream.write_all(&request).await.expect("sent");
             stream.shutdown().await.expect("half closed");
             let said = answer(&mut stream).await;
@@ -354,17 +397,31 @@ pub async fn invalid_text(server: &Server, strength: Strength) -> Account {
             *codes.entry(code).or_default() += 1;
         }
         let mut connection = Connection::open(server.grpc_address()).await.expect("open");
-        let block = [call(ADD), literal(b"authorization", bad), literal(b"x-bin", bad)].concat();
-        connection.send(&frame(HEADERS, END_HEADERS, 1, &block)).await;
+        let block = [
+            call(ADD),
+            literal(b"authorization", bad),
+            literal(b"x-bin", bad),
+        ]
+        .concat();
+        connection
+            .send(&frame(HEADERS, END_HEADERS, 1, &block))
+            .await;
         // A message whose text fields hold this.
         let message = [&[0, 0, 0, 0, 18, 0x0a, 7][..], bad, &[0x12, 7], bad].concat();
         connection.send(&frame(DATA, END_STREAM, 1, &message)).await;
-        connection.send(&frame(HEADERS, END_HEADERS, 3, &literal(bad, bad))).await;
+        connection
+            .send(&frame(HEADERS, END_HEADERS, 3, &literal(bad, bad)))
+            .await;
         connection.close().await;
     }
-    let codes: Vec<_> = codes.iter().map(|(code, count)| format!("{count} × {code}")).collect();
+    let codes: Vec<_> = codes
+        .iter()
+        .map(|(code, count)| format!("{count} × {code}"))
+        .collect();
     Account {
-        sent: format!("{rounds} × bytes that are no UTF-8 in path, header, token, body and message"),
+        sent: format!(
+            "{rounds} × bytes that are no UTF-8 in path, header, token, body and message"
+        ),
         outcome: format!("HTTP {}", codes.join(", ")),
         room: ROOM,
     }
@@ -397,7 +454,9 @@ pub async fn hoarded_messages(server: &Server, strength: Strength) -> Account {
             .body(Body::from_stream(parts.chain(tokio_stream::pending())));
         let request = request.expect("a request");
         // A connection of its own: windows are shared by the streams of one.
-        let client = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+        let client = Client::builder(TokioExecutor::new())
+            .http2_only(true)
+            .build_http();
         calls.spawn(async move { client.request(request).await.map(|answer| answer.status()) });
     }
     // Each is there as far as it goes, or refused.
@@ -410,7 +469,9 @@ pub async fn hoarded_messages(server: &Server, strength: Strength) -> Account {
     let brought = brought.load(Ordering::Relaxed) >> 20;
     Account {
         sent: format!("{messages} messages of 16 MiB, {brought} MiB in all, none ended"),
-        outcome: format!("{refused} refused with RESOURCE_EXHAUSTED, the others held for 30 s at most"),
+        outcome: format!(
+            "{refused} refused with RESOURCE_EXHAUSTED, the others held for 30 s at most"
+        ),
         room: ROOM + limits::MESSAGES_UNDER_WAY_BYTES as u64 / 1024,
     }
 }
