@@ -171,21 +171,6 @@ impl hyper::body::Body for Bounded {
     }
 }
 
-/// Cut anywhere, the same messages end.
-///
-/// # Panics
-/// If not.
-#[cfg(any(test, feature = "fuzz"))]
-pub(super) fn framing_is_the_same(bytes: &[u8], cut: usize) {
-    let mut whole = Framing::default();
-    whole.pass(bytes);
-    let mut pieces = Framing::default();
-    for piece in bytes.chunks(cut) {
-        pieces.pass(piece);
-    }
-    assert_eq!((whole.here, whole.left), (pieces.here, pieces.left));
-}
-
 fn too_slow() -> Status {
     let seconds = limits::MESSAGE_TIMEOUT.as_secs();
     let rule = format!("must be there within {seconds} s of its first byte");
@@ -196,6 +181,7 @@ fn too_slow() -> Status {
 mod tests {
     use axum::body::to_bytes;
     use futures_util::{StreamExt as _, stream};
+    use proptest::{collection::vec, prelude::*};
     use tonic::Code;
 
     use super::*;
@@ -220,6 +206,20 @@ mod tests {
         let mut framing = Framing::default();
         assert!(!framing.pass(&bytes[..2]));
         assert_eq!(framing.here, 2);
+    }
+
+    proptest! {
+        #[test]
+        fn cut_anywhere_the_same_is_there(
+            bytes in vec(prop_oneof![Just(0), any::<u8>()], 0..60), cut in 1..20_usize
+        ) {
+            let (mut whole, mut pieces) = (Framing::default(), Framing::default());
+            whole.pass(&bytes);
+            for piece in bytes.chunks(cut) {
+                pieces.pass(piece);
+            }
+            prop_assert_eq!((whole.here, whole.left), (pieces.here, pieces.left));
+        }
     }
 
     /// A body of these parts that does not end by itself.

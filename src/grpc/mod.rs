@@ -7,8 +7,6 @@ mod admin_service;
 mod bodies;
 mod codec;
 mod fields;
-#[cfg(any(test, feature = "fuzz"))]
-pub mod fuzz;
 mod gen_service;
 mod identity;
 mod malformed;
