@@ -9,7 +9,7 @@ use std::{path::Path, pin::Pin, sync::Arc};
 use anyhow::Context as _;
 use axum::Router;
 use sd_notify::NotifyState;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 use tonic_health::server::HealthReporter;
 
@@ -253,7 +253,10 @@ fn start_http(
     let sources = Sources {
         readiness: life.readiness(),
         metrics: metrics.clone(),
-        scrape: Arc::new(Gauges(stream.clone())),
+        scrape: Arc::new(Gauges {
+            stream: stream.clone(),
+            turn: Mutex::default(),
+        }),
         authority: doors.authority.clone(),
         metrics_open: config.metrics_open,
     };
@@ -532,11 +535,18 @@ async fn report_health(
     Ok(())
 }
 
-/// Gauges that are computed when Prometheus asks.
-struct Gauges(EventStream);
+/// Gauges that are computed when Prometheus asks, for one who asks at a time:
+/// it reads all consumers.
+struct Gauges {
+    stream: EventStream,
+    turn: Mutex<()>,
+}
 
 impl Scrape for Gauges {
     fn refresh(&self) -> Pin<Box<dyn Future<Output = Option<Vec<Sample>>> + Send + '_>> {
-        Box::pin(self.0.refresh_gauges())
+        Box::pin(async {
+            let _turn = self.turn.lock().await;
+            self.stream.refresh_gauges().await
+        })
     }
 }

@@ -169,7 +169,9 @@ async fn tls_before_1_2_is_refused_and_protocols_are_agreed_on() {
     for old in ["-tls1", "-tls1_1"] {
         // At its usual level openssl itself would not try.
         let said = s_client(address, &file, &[old, "-cipher", "DEFAULT@SECLEVEL=0"]).await;
-        assert!(said.contains("alert protocol version"), "{old}: {said}");
+        // Its hello lacks what TLS 1.2 asks for, before its version is looked at.
+        assert!(said.contains("alert handshake failure"), "{old}: {said}");
+        assert!(said.contains("Cipher is (NONE)"), "{old}: {said}");
     }
     for (version, name) in [("-tls1_2", "TLSv1.2"), ("-tls1_3", "TLSv1.3")] {
         let said = s_client(address, &file, &[version, "-alpn", "h2,http/1.1"]).await;
