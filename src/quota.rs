@@ -169,7 +169,8 @@ impl Quotas {
         ];
         let mut asked = Vec::with_capacity(parts.len());
         for (what, rate, bucket, amount) in parts {
-            let Some(rate) = rate.map(|rate| self.rate(rate)) else {
+            // Who adds nothing waits for no debt of events.
+            let Some(rate) = rate.filter(|_| amount > 0).map(|rate| self.rate(rate)) else {
                 continue;
             };
             #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
@@ -306,6 +307,19 @@ mod tests {
         assert_eq!(refused(quotas.add(&user, NONE, 1, 0)), ("events", 98_100));
         tokio::time::advance(Duration::from_millis(98_100)).await;
         quotas.add(&user, NONE, 1, 0).unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_adds_nothing_waits_for_no_debt() {
+        let quotas = quotas(Quota {
+            events: Some(1),
+            bytes: Some(1),
+            ..NONE
+        });
+        let user = user("shop");
+        quotas.add(&user, NONE, 1000, 1000).unwrap();
+        quotas.call(&user, NONE).unwrap();
+        refused(quotas.add(&user, NONE, 1, 1));
     }
 
     #[tokio::test(start_paused = true)]

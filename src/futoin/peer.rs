@@ -53,6 +53,8 @@ pub(super) struct Peer {
 #[derive(Debug, Default)]
 struct Calls {
     last: u64,
+    /// Pushes so far.
+    pushed: u64,
     open: HashMap<u64, oneshot::Sender<Reply>>,
     /// Ends the push to a consumer on this socket, by its number.
     pushes: HashMap<ConsumerKey, (u64, CancellationToken)>,
@@ -110,8 +112,8 @@ impl Peer {
     pub(super) fn replace_push(self: &Arc<Self>, key: &ConsumerKey) -> PushPlace {
         let ended = CancellationToken::new();
         let mut calls = self.calls();
-        calls.last += 1;
-        let number = calls.last;
+        calls.pushed += 1;
+        let number = calls.pushed;
         let before = calls.pushes.insert(key.clone(), (number, ended.clone()));
         drop(calls);
         if let Some((_, before)) = before {

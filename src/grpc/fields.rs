@@ -8,7 +8,8 @@ use uuid::Uuid;
 use crate::{
     error::Error,
     event::{
-        Component, ConsumerKey, EventData, EventId, EventType, Label, Moment, NewEvent, StartAt, User, Want,
+        Component, ConsumerKey, EventData, EventId, EventType, Label, Moment, NewEvent, StartAt,
+        User, Want,
     },
     limits, proto,
 };

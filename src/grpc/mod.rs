@@ -148,7 +148,11 @@ const OF_MANY_MESSAGES: [&str; 2] = ["/ImportEvents", "/ServerReflectionInfo"];
 fn bound(request: HttpRequest) -> HttpRequest {
     let path = request.uri().path();
     let many = OF_MANY_MESSAGES.iter().any(|name| path.ends_with(name));
-    let shape = if many { Shape::Messages } else { Shape::Message };
+    let shape = if many {
+        Shape::Messages
+    } else {
+        Shape::Message
+    };
     let told = |error| -> BoxError { Status::from(error).into() };
     request.map(|body| bodies::bound(body, shape, told))
 }

@@ -73,9 +73,19 @@ mod tests {
             ("https://shop.example", "127.0.0.1:50051", true, true),
             ("http://other.example", "127.0.0.1:50051", true, false),
             // Its DNS leads here.
-            ("http://evil.example:50051", "evil.example:50051", true, false),
+            (
+                "http://evil.example:50051",
+                "evil.example:50051",
+                true,
+                false,
+            ),
             // There are users, and their tokens it has not.
-            ("http://evil.example:50051", "evil.example:50051", false, true),
+            (
+                "http://evil.example:50051",
+                "evil.example:50051",
+                false,
+                true,
+            ),
             ("null", "127.0.0.1:50051", false, false),
         ] {
             let named = Origins::parse("https://shop.example").unwrap();

@@ -360,6 +360,14 @@ async fn polls_and_lists_with_negative_bounds() {
     };
     let refusal = clients.admin.list_consumers(request).await;
     invalid(refusal, "page_size", "must not be negative");
+    for page_token in ["SHOP", "local:shop-", "local:\0", &"x".repeat(1 << 20)] {
+        let request = ListConsumersRequest {
+            page_size: 0,
+            page_token: page_token.to_owned(),
+        };
+        let refusal = clients.admin.list_consumers(request).await;
+        invalid(refusal, "page_token", "next_page_token");
+    }
 }
 
 #[tokio::test]
