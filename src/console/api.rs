@@ -124,11 +124,8 @@ async fn tail(
 ) -> Result<Response, Failure> {
     let Query(Filter { types }) = query?;
     let want = types.as_deref().map_or(Ok(Want::All), want)?;
-    let full = Error::Overloaded {
-        what: "the number of live tails",
-    };
     let permit = Arc::clone(&shared.tails).try_acquire_owned();
-    let permit = permit.map_err(|_| full)?;
+    let permit = permit.map_err(|_full| Error::overloaded("the number of live tails"))?;
     let tail = Tail::open(&shared.gate, caller, want, permit).await?;
     // A proxy in between shall not gather it.
     let unbuffered = [(

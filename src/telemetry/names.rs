@@ -112,6 +112,8 @@ pub const CONNECTIONS_REFUSED: &str = "eventstream_connections_refused_total";
 /// What users were refused because of their quota, by `what`: `calls`,
 /// `events`, `bytes` or `streams`.
 pub const QUOTA_REFUSALS: &str = "eventstream_quota_refusals_total";
+/// What was refused because the service had no room for it.
+pub const OVERLOADS: &str = "eventstream_overloads_total";
 /// When the certificate of a `listener` expires, in seconds of the Unix time.
 pub const TLS_EXPIRES: &str = "eventstream_tls_certificate_expires_timestamp_seconds";
 /// Times that changed files of TLS were taken or not, by `listener`, `outcome`.
