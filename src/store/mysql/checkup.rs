@@ -17,15 +17,14 @@ use crate::{
 const APART: u32 = 3;
 
 impl MysqlStore {
-    /// Looks at everything that the service needs. Changes nothing, unless it is
-    /// to `probe`: then an event is added.
-    pub async fn examine(options: MysqlOptions, probe: bool) -> Vec<Finding> {
+    /// Looks at everything that the service needs, and changes nothing.
+    pub async fn examine(options: MysqlOptions) -> Vec<Finding> {
         let mut checkup = Checkup::default();
         let needed = options.read_connections + options.write_connections + APART;
         match Self::connect(options).await {
             Ok(store) => {
                 checkup.ok("connection", "the server answers");
-                if let Err(error) = store.check_up(&mut checkup, needed, probe).await {
+                if let Err(error) = store.check_up(&mut checkup, needed).await {
                     checkup.judge("connection", Err(error));
                 }
                 store.connections.close().await;
@@ -37,7 +36,7 @@ impl MysqlStore {
         checkup.0
     }
 
-    async fn check_up(&self, checkup: &mut Checkup, needed: u32, probe: bool) -> Result<(), Error> {
+    async fn check_up(&self, checkup: &mut Checkup, needed: u32) -> Result<(), Error> {
         let server = self.connections.server();
         checkup.ok(
             "server",
@@ -77,9 +76,6 @@ impl MysqlStore {
         let granted = privileges.map(|()| "the user may do all that the service does".to_owned());
         if checkup.judge("privileges", granted) && sound {
             checkup.reading(self).await;
-            if probe {
-                checkup.probe(self).await;
-            }
         }
         Ok(())
     }

@@ -13,9 +13,8 @@ use crate::store::{Error, Finding, checkup::Checkup, migrate::POSTGRES};
 const APART: u32 = 3;
 
 impl PostgresStore {
-    /// Looks at everything that the service needs. Changes nothing, unless it is
-    /// to `probe`: then an event is added.
-    pub async fn examine(options: PostgresOptions, probe: bool) -> Vec<Finding> {
+    /// Looks at everything that the service needs, and changes nothing.
+    pub async fn examine(options: PostgresOptions) -> Vec<Finding> {
         let mut checkup = Checkup::default();
         let needed = options.read_connections + options.write_connections + APART;
         match Self::connect(options).await {
@@ -24,7 +23,7 @@ impl PostgresStore {
                     "connection",
                     "the primary answers, its sessions are kept (no pooler in transaction mode)",
                 );
-                if let Err(error) = store.check_up(&mut checkup, needed, probe).await {
+                if let Err(error) = store.check_up(&mut checkup, needed).await {
                     checkup.judge("connection", Err(error));
                 }
                 store.connections.close().await;
@@ -36,7 +35,7 @@ impl PostgresStore {
         checkup.0
     }
 
-    async fn check_up(&self, checkup: &mut Checkup, needed: u32, probe: bool) -> Result<(), Error> {
+    async fn check_up(&self, checkup: &mut Checkup, needed: u32) -> Result<(), Error> {
         let mut connection = self.connections.read().await?;
         checkup.clock(clock_ahead(&mut connection).await);
         let settings = settings(&mut connection).await?;
@@ -74,9 +73,6 @@ impl PostgresStore {
             self.with_shared(|shared| shared.head = head);
         }
         checkup.reading(self).await;
-        if probe {
-            checkup.probe(self).await;
-        }
         Ok(())
     }
 

@@ -32,14 +32,13 @@ const REMOTE: [&str; 8] = [
 const LONG_LOG: u64 = 256 << 20;
 
 impl SqliteStore {
-    /// Looks at everything that the service needs. Changes nothing, unless it is
-    /// to `probe`: then an event is added.
-    pub async fn examine(options: SqliteOptions, probe: bool) -> Vec<Finding> {
+    /// Looks at everything that the service needs, and changes nothing.
+    pub async fn examine(options: SqliteOptions) -> Vec<Finding> {
         let mut checkup = Checkup::default();
         if look_around(&mut checkup, &options).await {
             match Self::existing(options).await {
                 Ok(store) => {
-                    store.check_up(&mut checkup, probe).await;
+                    store.check_up(&mut checkup).await;
                     store.connections.close().await;
                 }
                 Err(error) => {
@@ -59,7 +58,7 @@ impl SqliteStore {
         })
     }
 
-    async fn check_up(&self, checkup: &mut Checkup, probe: bool) {
+    async fn check_up(&self, checkup: &mut Checkup) {
         let pending = self.pending().await;
         let pending = pending.map(|steps| steps.into_iter().map(|step| step.name).collect());
         let has_queue = self.check_contract().await;
@@ -71,9 +70,6 @@ impl SqliteStore {
             has_queue.map(|()| "ids come from AUTOINCREMENT, in the order of commits".to_owned());
         if checkup.judge("table", sound) {
             checkup.reading(self).await;
-            if probe {
-                checkup.probe(self).await;
-            }
         }
     }
 }
