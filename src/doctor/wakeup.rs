@@ -25,7 +25,7 @@ const CHECK: &str = "wake-up";
 const TYPE: &str = "DOCTOR";
 
 /// How long it may take to be delivered.
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(5);
 
 /// Adds an event, and sees that a subscriber gets it.
 pub(super) async fn probe(config: &Config) -> Finding {

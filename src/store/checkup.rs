@@ -73,6 +73,21 @@ impl Checkup {
         self.find(check, Verdict::Warning, text, Some(remedy.into()));
     }
 
+    /// A warning of all these faults and their remedies, unless there are none.
+    pub(super) fn gather(
+        &mut self,
+        check: &'static str,
+        fine: impl Into<String>,
+        faults: impl IntoIterator<Item = (String, String)>,
+    ) {
+        let (faults, remedies): (Vec<_>, Vec<_>) = faults.into_iter().unzip();
+        if faults.is_empty() {
+            self.ok(check, fine);
+        } else {
+            self.warn(check, faults.join("; "), remedies.join("; "));
+        }
+    }
+
     /// A problem, unless it went well.
     pub(super) fn judge(&mut self, check: &'static str, outcome: Result<String, Error>) -> bool {
         match outcome {

@@ -5,14 +5,16 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use rustix::fs::{Access, access};
 use sqlx::{ConnectOptions as _, Connection as _, sqlite::SqliteConnectOptions};
+use tokio::time::Instant;
 
 use super::{
     SqliteOptions, SqliteStore, Synchronous,
-    connections::{Connections, unavailable},
+    connections::{Connections, is_busy, unavailable},
 };
 use crate::store::{Effect, Error, Finding, checkup::Checkup, migrate::SQLITE};
 
@@ -28,6 +30,9 @@ const REMOTE: [&str; 8] = [
     "glusterfs",
 ];
 
+/// A write transaction that is longer than that is noticed by everybody else.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+
 /// A log of this size was not written back for long: somebody reads for long.
 const LONG_LOG: u64 = 256 << 20;
 
@@ -35,9 +40,11 @@ impl SqliteStore {
     /// Looks at everything that the service needs, and changes nothing.
     pub async fn examine(options: SqliteOptions) -> Vec<Finding> {
         let mut checkup = Checkup::default();
+        let path = options.path.clone();
         if look_around(&mut checkup, &options).await {
             match Self::existing(options).await {
                 Ok(store) => {
+                    isolation(&mut checkup, &path).await;
                     store.check_up(&mut checkup).await;
                     store.connections.close().await;
                 }
@@ -108,7 +115,10 @@ async fn look_around(checkup: &mut Checkup, options: &SqliteOptions) -> bool {
             );
             false
         }
-        Err(error) => checkup.judge("journal", Err(error)),
+        Err(error) if is_busy(&error) => {
+            checkup.judge(ISOLATION, Err(Error::Contract(LOCKED.to_owned())))
+        }
+        Err(error) => checkup.judge("journal", Err(unreadable(path, &error))),
     }
 }
 
@@ -203,16 +213,20 @@ fn log_size(checkup: &mut Checkup, path: &Path) {
 }
 
 /// By a connection that cannot change it.
-async fn journal_mode(path: &Path) -> Result<String, Error> {
-    let asked = async {
-        let options = SqliteConnectOptions::new().filename(path).read_only(true);
-        let mut connection = options.connect().await?;
-        let mode = sqlx::query_scalar("PRAGMA journal_mode");
-        let mode: String = mode.fetch_one(&mut connection).await?;
-        connection.close().await?;
-        Ok::<_, sqlx::Error>(mode)
-    };
-    asked.await.map_err(|error| match unavailable(&error) {
+async fn journal_mode(path: &Path) -> Result<String, sqlx::Error> {
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .busy_timeout(LOCK_WAIT)
+        .read_only(true);
+    let mut connection = options.connect().await?;
+    let mode = sqlx::query_scalar("PRAGMA journal_mode");
+    let mode: String = mode.fetch_one(&mut connection).await?;
+    connection.close().await?;
+    Ok(mode)
+}
+
+fn unreadable(path: &Path, error: &sqlx::Error) -> Error {
+    match unavailable(error) {
         Error::Unavailable { cause, .. } => Error::Unavailable {
             effect: Effect::None,
             cause: format!(
@@ -221,7 +235,51 @@ async fn journal_mode(path: &Path) -> Result<String, Error> {
             ),
         },
         other => other,
-    })
+    }
+}
+
+const ISOLATION: &str = "isolation";
+
+/// What a file in WAL mode is to everybody else while one has it for itself.
+const LOCKED: &str = "another process has the whole file locked, so that nobody else can read or write; \
+     end it (fuser tells who has the file open), or let it run PRAGMA locking_mode = NORMAL";
+
+/// Transactions here are serializable whatever anybody states; what can be wrong
+/// is that somebody does not let others write. The lock is taken, and given back
+/// without a change.
+async fn isolation(checkup: &mut Checkup, path: &Path) {
+    let begun = Instant::now();
+    match write_lock(path).await {
+        Ok(()) => checkup.ok(
+            ISOLATION,
+            format!(
+                "serializable, one writer at a time: the write lock was free within {:.1} ms",
+                begun.elapsed().as_secs_f64() * 1e3
+            ),
+        ),
+        Err(error) if is_busy(&error) => checkup.warn(
+            ISOLATION,
+            format!(
+                "the write lock was not free for {LOCK_WAIT:?}: a transaction is open, and nobody \
+                 else can add an event or acknowledge one"
+            ),
+            "let it commit, or end its process; fuser tells who has the file open",
+        ),
+        Err(error) => {
+            checkup.judge(ISOLATION, Err(unreadable(path, &error)));
+        }
+    }
+}
+
+async fn write_lock(path: &Path) -> Result<(), sqlx::Error> {
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .busy_timeout(LOCK_WAIT);
+    let mut connection = options.connect().await?;
+    for step in ["BEGIN IMMEDIATE", "ROLLBACK"] {
+        sqlx::raw_sql(step).execute(&mut connection).await?;
+    }
+    connection.close().await
 }
 
 #[cfg(test)]
