@@ -1,4 +1,9 @@
-//! The calls of the page. The caller was decided by `access`.
+//! The calls of the page: state, history and live tail to look at, seek and
+//! unregister to act.
+//!
+//! The caller was decided by `access` and comes as an extension; what it may do is
+//! asked for by the gate, as for every front. Several pages share one look at the
+//! database. Bodies, searches and live tails are bounded by `limits`.
 
 use std::sync::Arc;
 

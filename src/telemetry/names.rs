@@ -1,4 +1,8 @@
-//! The names of all metrics. What each means is in [`super::CATALOGUE`].
+//! The names of all metrics, for those who count and for those who look.
+//!
+//! Each is one constant, so that a name is spelt once. What it means, its labels
+//! and what an operator does about it is in [`super::CATALOGUE`], without which
+//! a metric does not exist: tests compare both with what a service exposes.
 
 /// Events stored for callers of `AddEvent` and `AddEvents`.
 pub const EVENTS_ADDED: &str = "eventstream_events_added_total";

@@ -1,5 +1,9 @@
 //! What `eventstream doctor` asks of MySQL and MariaDB: the rules of the start,
 //! and settings that the guarantee does not rest on but an operator should know.
+//!
+//! The service's sessions state what they need, and are looked at whether they
+//! have it. Those of applications begin as the server is set up, which is where
+//! events are refused or held back without the service's doing.
 
 use sqlx::MySqlConnection;
 

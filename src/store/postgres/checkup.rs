@@ -1,5 +1,9 @@
 //! What `eventstream doctor` asks of PostgreSQL: the rules of the start, and
 //! settings that the guarantee does not rest on but an operator should know.
+//!
+//! The service's sessions state what they need. Those of applications begin as
+//! the server, the database or their role was set up to, which is where events
+//! are refused, fail or are lost without the service's doing.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,9 @@
 //! What `eventstream doctor` asks of an SQLite file: the rules of the start, and
-//! what is around the file. Nothing is made or changed, not even the journal's mode.
+//! what is around the file: its place, its rights, its journal and its locks.
+//!
+//! Nothing is made or changed, not even the journal's mode. The write lock is
+//! taken for a moment: who never gets it is what can be wrong between the
+//! processes of a file.
 
 use std::{
     fs,
