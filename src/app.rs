@@ -399,12 +399,12 @@ pub async fn grants(config: &Config) -> anyhow::Result<String> {
 }
 
 /// Looks at everything that the service needs of its database, and changes
-/// nothing, unless it is to `probe`: then an event is added.
-pub async fn examine(config: &Config, probe: bool) -> Vec<Finding> {
+/// nothing.
+pub async fn examine(config: &Config) -> Vec<Finding> {
     match &config.db.url {
-        DbUrl::Sqlite(path) => SqliteStore::examine(sqlite_options(config, path), probe).await,
-        DbUrl::Postgres(url) => PostgresStore::examine(postgres_options(config, url), probe).await,
-        DbUrl::Mysql(url) => MysqlStore::examine(mysql_options(config, url), probe).await,
+        DbUrl::Sqlite(path) => SqliteStore::examine(sqlite_options(config, path)).await,
+        DbUrl::Postgres(url) => PostgresStore::examine(postgres_options(config, url)).await,
+        DbUrl::Mysql(url) => MysqlStore::examine(mysql_options(config, url)).await,
     }
 }
 
@@ -460,7 +460,9 @@ fn place(config: &Config) -> String {
         .to_owned()
 }
 
-fn settings(config: &Config) -> Settings {
+/// How the stream of a configuration behaves.
+#[must_use]
+pub fn settings(config: &Config) -> Settings {
     let stream = &config.stream;
     Settings {
         intervals: PollIntervals {

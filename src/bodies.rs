@@ -142,9 +142,7 @@ impl Bounded {
         }
         let wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
         let more = Arc::clone(&self.room.0).try_acquire_many_owned(wanted);
-        let more = more.map_err(|_full| Error::Overloaded {
-            what: "the room for messages on their way",
-        })?;
+        let more = more.map_err(|_full| Error::overloaded("the room for messages on their way"))?;
         match &mut self.held {
             Some(held) => held.merge(more),
             None => self.held = Some(more),

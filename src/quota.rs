@@ -204,9 +204,7 @@ impl Quotas {
             let now = Instant::now();
             budgets.retain(|_, budget| !budget.is_whole(now));
             if budgets.len() >= limits::MAX_BUDGETS {
-                return Err(Error::Overloaded {
-                    what: "the number of users at a time",
-                });
+                return Err(Error::overloaded("the number of users at a time"));
             }
         }
         Ok(budgets.entry(user.clone()).or_default())

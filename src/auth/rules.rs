@@ -1,5 +1,9 @@
-//! The users in force: who has which credentials and rights. Immutable; a
-//! change of the files makes new ones.
+//! The users in force: who has which credentials and rights.
+//!
+//! Immutable; a change of the files makes new ones, and unless all of them are
+//! sound those before stay. The credential of an open stream is judged again by
+//! the rules of that moment, so it is kept in a form that can be ([`Credential`]).
+//! Verified signatures are remembered, up to a bound.
 
 use std::{
     collections::{BTreeMap, HashMap},
