@@ -293,7 +293,7 @@ mod tests {
             let small = vec![message(free - PREFIX)];
             let mut small = endless(small, shape, &room).into_data_stream();
             assert!(small.next().await.unwrap().is_ok());
-            let second = endless(vec![message(200_000)[..free + 1].to_vec()], shape, &room);
+            let second = endless(vec![message(200_000)[..=free].to_vec()], shape, &room);
             let refused = refusal(second).await;
             assert!(refused.contains("room for messages"), "{refused}");
             drop(first);

@@ -143,7 +143,7 @@ impl Quotas {
         self.call(user, quota)?;
         let most = quota.or(self.0.defaults).streams;
         let mut budgets = self.budgets();
-        let budget = self.budget(&mut budgets, user)?;
+        let budget = Self::budget(&mut budgets, user)?;
         if most.is_some_and(|most| budget.streams >= most) {
             return Err(exceeded("streams", user, limits::STREAM_RETRY));
         }
@@ -161,7 +161,7 @@ impl Quotas {
         }
         let now = Instant::now();
         let mut budgets = self.budgets();
-        let budget = self.budget(&mut budgets, user)?;
+        let budget = Self::budget(&mut budgets, user)?;
         let parts = [
             ("calls", quota.calls, &mut budget.calls, 1),
             ("events", quota.events, &mut budget.events, events),
@@ -196,7 +196,6 @@ impl Quotas {
     }
 
     fn budget<'a>(
-        &self,
         budgets: &'a mut HashMap<User, Budget>,
         user: &User,
     ) -> Result<&'a mut Budget, Error> {

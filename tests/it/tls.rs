@@ -52,7 +52,7 @@ async fn call(server: &Server, ca: &Authority, identity: Option<&Pair>) -> Resul
     match timeout(PATIENCE, admin.get_status(request)).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(status)) => Err(format!("{status:?}")),
-        Err(_) => panic!("an answer comes"),
+        Err(_elapsed) => panic!("an answer comes"),
     }
 }
 
