@@ -4,6 +4,9 @@
 //! ended in the reverse one: readiness off, fronts drained, engine stopped,
 //! store closed, all under one deadline (`lifecycle`).
 
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
+
 use std::{path::Path, pin::Pin, sync::Arc};
 
 use anyhow::Context as _;

@@ -201,21 +201,6 @@ impl hyper::body::Body for Bounded {
     }
 }
 
-/// Cut anywhere, the same messages end.
-///
-/// # Panics
-/// If not.
-#[cfg(any(test, feature = "fuzz"))]
-pub(crate) fn framing_is_the_same(bytes: &[u8], cut: usize) {
-    let mut whole = Framing::default();
-    whole.pass(bytes);
-    let mut pieces = Framing::default();
-    for piece in bytes.chunks(cut) {
-        pieces.pass(piece);
-    }
-    assert_eq!((whole.here, whole.left), (pieces.here, pieces.left));
-}
-
 fn too_slow() -> Error {
     let seconds = limits::MESSAGE_TIMEOUT.as_secs();
     Error::invalid("message", format!("must be there within {seconds} s"))
@@ -227,6 +212,7 @@ mod tests {
 
     use axum::body::to_bytes;
     use futures_util::{StreamExt as _, stream};
+    use proptest::{collection::vec, prelude::*};
 
     use super::*;
 
@@ -250,6 +236,20 @@ mod tests {
         let mut framing = Framing::default();
         assert!(!framing.pass(&bytes[..2]));
         assert_eq!(framing.here, 2);
+    }
+
+    proptest! {
+        #[test]
+        fn cut_anywhere_the_same_is_there(
+            bytes in vec(prop_oneof![Just(0), any::<u8>()], 0..60), cut in 1..20_usize
+        ) {
+            let (mut whole, mut pieces) = (Framing::default(), Framing::default());
+            whole.pass(&bytes);
+            for piece in bytes.chunks(cut) {
+                pieces.pass(piece);
+            }
+            prop_assert_eq!((whole.here, whole.left), (pieces.here, pieces.left));
+        }
     }
 
     /// A body of these parts that does not end by itself.

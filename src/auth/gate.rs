@@ -60,7 +60,7 @@ impl Gate {
         request_id: Option<Uuid>,
         events: Vec<NewEvent>,
     ) -> Result<IdRuns, Error> {
-        caller.still()?;
+        caller.still(Right::Generate.as_str())?;
         let bytes = events.iter().map(NewEvent::size).sum();
         self.quotas
             .add(&caller.user, caller.quota(), events.len(), bytes)?;
@@ -105,7 +105,7 @@ impl Gate {
         };
         tokio::select! {
             biased;
-            denied = caller.ended() => Err(denied.into()),
+            denied = caller.cut_off("poll") => Err(denied.into()),
             polled = self.stream.poll(poll) => polled,
         }
     }
@@ -310,9 +310,8 @@ impl Supervised {
         }
         tokio::select! {
             biased;
-            denied = self.caller.ended() => {
+            denied = self.caller.cut_off("receive") => {
                 self.over = true;
-                self.caller.audit.refusal(&denied, "receive", self.caller.peer());
                 Some(Err(denied.into()))
             }
             delivery = self.subscription.next() => delivery,

@@ -6,8 +6,6 @@
 mod admin_service;
 mod codec;
 mod fields;
-#[cfg(any(test, feature = "fuzz"))]
-pub mod fuzz;
 mod gen_service;
 mod identity;
 mod malformed;

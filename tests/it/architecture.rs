@@ -115,6 +115,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "lifecycle",
             "limits",
             "listen",
+            "origins",
+            "proto",
             "quota",
             "store",
             "stream",
