@@ -38,7 +38,7 @@ image: ## Make the OCI image of the static program, in target/image
 
 test-image: ## Start and drive the image's program, as a container is (part of CI)
 	@scripts/tools.sh
-	@program=$$(PROFILE=quick scripts/static.sh) && scripts/test-image.sh amd64=$$program
+	@export PROFILE=quick; program=$$(scripts/static.sh) && scripts/test-image.sh amd64=$$program
 
 release: ## Everything that is published: programs, images, SBOMs, chart, checksums
 	@scripts/tools.sh

@@ -28,23 +28,23 @@ esac
 mkdir -p "$(dirname "$out")"
 made=eventstream-sbom
 trap 'find . -name "$made.json" -not -path "./target/*" -delete' EXIT
-# The time of the commit, so that a repetition makes the same file.
-SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
-export SOURCE_DATE_EPOCH
 step "cargo cyclonedx for $target" cargo cyclonedx --quiet --format json --spec-version 1.5 \
     --no-build-deps --target "$target" --override-filename "$made"
 mv "$made.json" "$out"
-python3 - "$out" <<'PY'
+python3 - "$out" "$PWD" "$(TZ=UTC git log -1 --date=format-local:%FT%TZ --format=%cd)" <<'PY'
 import json, sys
-with open(sys.argv[1]) as file:
-    bom = json.load(file)
+path, checkout, commit_time = sys.argv[1:]
+with open(path) as file:
+    # Where it was checked out is nobody's business.
+    bom = json.loads(file.read().replace(f"file://{checkout}", "file:///eventstream"))
 assert bom["bomFormat"] == "CycloneDX" and bom["metadata"]["component"]["name"] == "futoin-eventstream"
 names = {component["name"] for component in bom["components"]}
 # One of every target, one of this target alone, and one of tests.
 assert {"tokio", "mimalloc"} <= names and "proptest" not in names, sorted(names)
-# A number of its own for each run would make each file another one.
+# A number and a time of each run would make each file another one.
 bom.pop("serialNumber", None)
-with open(sys.argv[1], "w") as file:
+bom["metadata"]["timestamp"] = commit_time
+with open(path, "w") as file:
     json.dump(bom, file, indent=2)
-print(f"    {len(bom['components'])} components in {sys.argv[1]}")
+print(f"    {len(bom['components'])} components in {path}")
 PY
