@@ -38,9 +38,9 @@ image: ## Make the OCI image of the static program, in target/image
 
 test-image: ## Start and drive the image's program, as a container is (part of CI)
 	@scripts/tools.sh
-	@program=$$(PROFILE=quick scripts/static.sh) && scripts/test-image.sh amd64=$$program
+	@export PROFILE=quick; program=$$(scripts/static.sh) && scripts/test-image.sh amd64=$$program
 
-release: ## Everything that is published: programs, images, chart, SBOM, checksums
+release: ## Everything that is published: programs, images, SBOMs, chart, checksums
 	@scripts/tools.sh
 	@scripts/release.sh $(ARGS)
 
@@ -58,8 +58,8 @@ soak: ## 100 kills, SOAK_MINUTES (30) of load and of upkeep, 100 000 adversarial
 hostile: ## Attack services, a bystander beside: the table of SECURITY.md (minutes)
 	@scripts/hostile.sh
 
-sbom: ## What a release is made of, as CycloneDX
-	@scripts/sbom.sh
+sbom: ## What the static programs are made of, as CycloneDX, in target/
+	@for architecture in x86_64 aarch64; do scripts/sbom.sh $$architecture || exit 1; done
 
 lint: ## Format, clippy, rustdoc, dependencies, contract
 	@scripts/tools.sh

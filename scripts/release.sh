@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # release.sh [DIRECTORY]: everything that is published, in target/release-VERSION
 # by default: the static programs of both architectures, their images as OCI
-# archives, the chart, the list of what is inside (SBOM), and checksums of all.
+# archives, what each program is made of (SBOM), the chart, and checksums of all.
 # It publishes nothing.
 source "$(dirname "${BASH_SOURCE[0]}")/steps.sh"
 
@@ -42,9 +42,9 @@ checksums() {
 for architecture in x86_64 aarch64; do
     step "static program for $architecture" program "$architecture"
     step "image for $architecture" image "$architecture"
+    step "what it is made of" scripts/sbom.sh "$architecture" "$out/eventstream-$version-$architecture-linux.cdx.json"
 done
 step "chart" helm package --destination "$out" deploy/helm/eventstream
-step "what is inside" scripts/sbom.sh "$out"
 step "checksums" checksums
 say "in $out:"
 ls -l "$out"

@@ -3,10 +3,10 @@
 # SOAK_MINUTES (30) of load with the memory of the server sampled, then
 # `eventstream soak` with EVENTSTREAM_EVENTS (100000) on a throwaway server of
 # each engine, 30 deaths of a service under the receivers of all five clients,
-# replicas replaced under them, hostile peers, as many minutes of archiver and discarder in
-# trouble, as many kills of the archiver, and every test that waits for a
-# time-out. A seed repeats a run:
-# EVENTSTREAM_SEED.
+# replicas replaced under them, by the same program and from two earlier ones
+# (or from EVENTSTREAM_EARLIER, a program of any version), hostile peers, as many
+# minutes of archiver and discarder in trouble, as many kills of the archiver, and
+# every test that waits for a time-out. A seed repeats a run: EVENTSTREAM_SEED.
 source "$(dirname "${BASH_SOURCE[0]}")/steps.sh"
 
 run() {
@@ -32,10 +32,19 @@ step "kills under load" passed soak::hundred_kills
 step "load for ${SOAK_MINUTES:-30} minutes" passed soak::hours_of_load
 step "the five clients are built" scripts/with-services.sh scripts/clients.sh recorders
 step "receivers of five languages" passed soak::receivers
-step "an earlier version of the program" scripts/earlier.sh
-EVENTSTREAM_EARLIER=$(scripts/earlier.sh)
-export EVENTSTREAM_EARLIER
-step "replicas replaced under receivers of five languages, one version and two" passed soak::rolling
+step "replicas replaced under receivers of five languages" passed soak::rolling::rolling_restarts
+if [ -n "${EVENTSTREAM_EARLIER:-}" ]; then
+    programs=("$EVENTSTREAM_EARLIER")
+else
+    say "building two earlier versions (takes minutes, once)"
+    before_a_step=$(scripts/earlier.sh)
+    before_this=$(scripts/earlier.sh HEAD~1)
+    programs=("$before_a_step" "$before_this")
+fi
+for EVENTSTREAM_EARLIER in "${programs[@]}"; do
+    export EVENTSTREAM_EARLIER
+    step "the same from $EVENTSTREAM_EARLIER to this version" passed soak::rolling::rolling_upgrade
+done
 step "hostile peers" passed soak::hostile_peers
 step "adversarial writers on each engine" passed soak::writers_on
 EVENTSTREAM_UPKEEP_SECONDS=$((60 * ${SOAK_MINUTES:-30}))

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # static.sh [x86_64|aarch64]...: builds `eventstream` as a static program,
 # linked with musl; x86_64 without an argument. Prints where each one is.
-# PROFILE=quick builds the one of the image's test.
+# It has the profile `dist`, which takes long to build; PROFILE=quick builds the
+# one of the image's test.
 #
 # Nothing of this machine is in it: what names a path is cut from the source's
 # root, so that two builds of one checkout are the same bytes.
 source "$(dirname "${BASH_SOURCE[0]}")/steps.sh"
 
-PROFILE=${PROFILE:-release}
+PROFILE=${PROFILE:-dist}
 target_dir=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 
 # Paths as they are here, and what stands for them in the program.

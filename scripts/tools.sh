@@ -144,6 +144,7 @@ from_debian git git
 from_debian sqlite3 sqlite3
 from_debian python3 python3
 from_debian openssl openssl
+from_debian curl curl
 # Debian keeps the server's programs out of PATH, where the tests look too.
 if ! command -v initdb >/dev/null && ! compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; then
     from_debian pg_ctlcluster postgresql

@@ -110,6 +110,22 @@ impl Gate {
         }
     }
 
+    /// Whether the caller may receive this as that component, by subscription or poll.
+    ///
+    /// # Errors
+    /// Of the right.
+    pub fn may_receive(
+        &self,
+        caller: &Principal,
+        component: &Component,
+        want: &Want,
+    ) -> Result<(), Error> {
+        caller.still()?;
+        may_consume(caller, component)?;
+        readable(caller, want.clone())?;
+        Ok(())
+    }
+
     /// As [`EventStream::subscribe`]: only events that the caller may receive,
     /// and no longer than it may.
     ///

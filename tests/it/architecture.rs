@@ -124,7 +124,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "upkeep",
         ],
     ),
-    ("doctor", &["app", "config", "store"]),
+    (
+        "doctor",
+        &["app", "config", "event", "lifecycle", "store", "stream"],
+    ),
     // An application beside the service: it starts the whole, has SQL of its
     // own, and nobody but `main` knows it.
     (

@@ -24,8 +24,7 @@
   value: 0.0.0.0:50051
 - name: EVENTSTREAM_HTTP
   value: 0.0.0.0:8080
-- name: EVENTSTREAM_INSECURE
-  value: {{ .Values.insecure | quote }}
+{{ include "eventstream.security.environment" . | trim }}
 - name: EVENTSTREAM_LOG_FORMAT
   value: {{ .Values.logFormat }}
 - name: EVENTSTREAM_SHUTDOWN_DEADLINE
@@ -39,6 +38,9 @@
 - name: config
   mountPath: /etc/eventstream
   readOnly: true
+{{- with include "eventstream.security.mounts" . | trim }}
+{{ . }}
+{{- end }}
 {{- if .Values.futoin.usersSecretName }}
 - name: futoin-users
   mountPath: /etc/eventstream-futoin
@@ -53,11 +55,15 @@
 - name: config
   configMap:
     name: {{ include "eventstream.name" . }}
+{{- with include "eventstream.security.volumes" . | trim }}
+{{ . }}
+{{- end }}
 {{- with .Values.futoin }}
 {{- if .usersSecretName }}
 - name: futoin-users
   secret:
     secretName: {{ .usersSecretName }}
+    defaultMode: 0440
     items:
       - key: {{ .usersSecretKey }}
         path: users
