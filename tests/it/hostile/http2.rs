@@ -29,7 +29,6 @@ pub const WINDOW_UPDATE: u8 = 8;
 pub const CONTINUATION: u8 = 9;
 
 pub const ACK: u8 = 1;
-pub const END_STREAM: u8 = 1;
 pub const END_HEADERS: u8 = 4;
 
 /// Of who may add events, and nothing else.
