@@ -11,7 +11,7 @@ use std::{
 use axum::body::Body;
 use bytes::Bytes;
 use futoin_eventstream::limits;
-use tokio::{process::Command, sync::Notify, task::JoinSet};
+use tokio::{process::Command, task::JoinSet};
 use tokio_stream::StreamExt as _;
 
 use super::{
@@ -277,49 +277,42 @@ pub async fn invalid_text(scene: &Scene) -> Account {
     }
 }
 
-/// Messages that promise 16 MiB, bring most of it and never end.
+/// Messages that promise 16 MiB, bring most of it and never end. As many are
+/// held as there is room for, for their time; the others are refused at once.
 pub async fn hoarded_messages(scene: &Scene) -> Account {
     const PROMISED: usize = limits::MAX_MESSAGE_BYTES;
+    let room = limits::MESSAGES_UNDER_WAY_BYTES;
     let messages = scene.of(24, 400);
-    let hoard = Hoard::default();
+    let brought = Arc::new(AtomicUsize::new(0));
     let mut calls = JoinSet::new();
     for _ in 0..messages {
         let address = scene.server.grpc_address().to_owned();
-        let body = hoard.endless(PROMISED);
+        let body = endless(PROMISED, Arc::clone(&brought));
         calls.spawn(async move { call(&address, ADD, &[], body).await.expect("an answer") });
     }
-    // Each is there as far as it goes, or refused.
-    let (mut refused, mut heard) = (Count::default(), Vec::new());
-    let mut over = 0;
-    while hoard.held() + over < messages {
-        tokio::select! {
-            reply = calls.join_next() => {
-                let reply = reply.expect("one more").expect("no panic inside");
-                refused.note(reply.status.expect("a status"));
-                heard.extend(reply.said);
-                over += 1;
-            }
-            () = hoard.one_more.notified() => {}
+    let (mut answers, mut heard) = (Count::default(), Vec::new());
+    let wanted = match scene.strength {
+        Strength::Skirmish => messages - room / PROMISED,
+        Strength::Siege => messages,
+    };
+    for number in 0..wanted {
+        let reply = calls.join_next().await.expect("one more");
+        let reply = reply.expect("no panic inside");
+        answers.note(reply.status.expect("a status"));
+        heard.extend(reply.said);
+        if number < messages - room / PROMISED {
+            answers.is_all(RESOURCE_EXHAUSTED, number + 1);
         }
     }
-    let room = limits::MESSAGES_UNDER_WAY_BYTES;
-    assert!(hoard.held() <= room / PROMISED, "{} are held", hoard.held());
-    refused.is_all(RESOURCE_EXHAUSTED, messages - hoard.held());
-    let mut given_up = Count::default();
-    if scene.strength == Strength::Siege {
-        while let Some(reply) = calls.join_next().await {
-            let reply = reply.expect("no panic inside");
-            given_up.note(reply.status.expect("a status"));
-            heard.extend(reply.said);
-        }
-        given_up.is_all(INVALID_ARGUMENT, hoard.held());
-    }
-    let brought = hoard.brought.load(Ordering::Relaxed) >> 20;
+    let refused = answers.0[RESOURCE_EXHAUSTED];
+    let given_up = answers.0.get(INVALID_ARGUMENT).copied().unwrap_or_default();
+    assert_eq!(refused + given_up, wanted, "{answers}");
+    assert!(given_up > 0 || scene.strength == Strength::Skirmish);
+    let brought = brought.load(Ordering::Relaxed) >> 20;
     Account {
         sent: format!("{messages} messages of 16 MiB, {brought} MiB in all, none ended"),
         outcome: format!(
-            "{over} × RESOURCE_EXHAUSTED; {} held, and INVALID_ARGUMENT after 30 s",
-            hoard.held()
+            "{refused} × RESOURCE_EXHAUSTED; {given_up} × INVALID_ARGUMENT after 30 s"
         ),
         // While a buffer grows, it is there twice.
         room: 2 * room,
@@ -327,38 +320,15 @@ pub async fn hoarded_messages(scene: &Scene) -> Account {
     }
 }
 
-/// Bodies that do not end, and how far they are.
-#[derive(Clone, Default)]
-struct Hoard {
-    brought: Arc<AtomicUsize>,
-    complete: Arc<AtomicUsize>,
-    one_more: Arc<Notify>,
-}
-
-impl Hoard {
-    /// Messages that are there as far as they go.
-    fn held(&self) -> usize {
-        self.complete.load(Ordering::Relaxed)
-    }
-
-    /// A message that promises so much, and lacks the last piece of it.
-    fn endless(&self, promised: usize) -> Body {
-        const PIECE: usize = 16_384;
-        let length = u32::try_from(promised).expect("it fits").to_be_bytes();
-        let head = Bytes::from([&[0][..], &length].concat());
-        let brought = Arc::clone(&self.brought);
-        let pieces = std::iter::repeat_n(PIECE, promised / PIECE - 1).map(move |piece| {
-            brought.fetch_add(piece, Ordering::Relaxed);
-            Bytes::from_static(&[0; PIECE])
-        });
-        let hoard = self.clone();
-        let last = std::iter::from_fn(move || {
-            hoard.complete.fetch_add(1, Ordering::Relaxed);
-            hoard.one_more.notify_one();
-            None
-        });
-        let parts = std::iter::once(head).chain(pieces).chain(last);
-        let parts = tokio_stream::iter(parts.map(Ok::<_, Infallible>));
-        Body::from_stream(parts.chain(tokio_stream::pending()))
-    }
+/// A message that promises so much, and lacks the last piece of it.
+fn endless(promised: usize, brought: Arc<AtomicUsize>) -> Body {
+    const PIECE: usize = 16_384;
+    let length = u32::try_from(promised).expect("it fits").to_be_bytes();
+    let head = Bytes::from([&[0][..], &length].concat());
+    let pieces = std::iter::repeat_n(PIECE, promised / PIECE - 1).map(move |piece| {
+        brought.fetch_add(piece, Ordering::Relaxed);
+        Bytes::from_static(&[0; PIECE])
+    });
+    let parts = std::iter::once(head).chain(pieces).map(Ok::<_, Infallible>);
+    Body::from_stream(tokio_stream::iter(parts).chain(tokio_stream::pending()))
 }
