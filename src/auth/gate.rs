@@ -120,7 +120,7 @@ impl Gate {
         component: &Component,
         want: &Want,
     ) -> Result<(), Error> {
-        caller.still()?;
+        caller.still("receive")?;
         may_consume(caller, component)?;
         readable(caller, want.clone())?;
         Ok(())
