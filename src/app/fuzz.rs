@@ -88,7 +88,11 @@ impl Service {
         let method = &self.methods[usize::from(*choice) % count];
         let piece = usize::from(*choice) / count + 1;
         // What a stream of messages is made of comes twice.
-        let times = if method.ends_with("/ImportEvents") { 2 } else { 1 };
+        let times = if method.ends_with("/ImportEvents") {
+            2
+        } else {
+            1
+        };
         let body = framed(message).repeat(times);
         let may_wait = ["/PollEvents", "/ReadyToReceive"]
             .iter()
@@ -147,7 +151,10 @@ async fn router(dir: &TempDir, life: &Lifecycle) -> anyhow::Result<Router> {
 /// In the order of the contract.
 fn methods() -> Vec<String> {
     let files = FileDescriptorSet::decode(proto::DESCRIPTORS).expect("descriptors");
-    let ours = files.file.iter().filter(|file| file.package() == "futoin.evt.v1");
+    let ours = files
+        .file
+        .iter()
+        .filter(|file| file.package() == "futoin.evt.v1");
     let services = ours.flat_map(|file| &file.service);
     services
         .flat_map(|service| {
@@ -162,7 +169,10 @@ fn methods() -> Vec<String> {
 /// A message as gRPC frames it.
 fn framed(message: &[u8]) -> Vec<u8> {
     let length = u32::try_from(message.len()).expect("short").to_be_bytes();
-    once(0).chain(length).chain(message.iter().copied()).collect()
+    once(0)
+        .chain(length)
+        .chain(message.iter().copied())
+        .collect()
 }
 
 /// Looks at the status, if one is there.
@@ -259,7 +269,10 @@ mod tests {
     }
 
     fn bytes_of(service: &Service, (method, message): &(&str, Vec<u8>)) -> Vec<u8> {
-        let at = service.methods.iter().position(|path| path.ends_with(method));
+        let at = service
+            .methods
+            .iter()
+            .position(|path| path.ends_with(method));
         let at = u8::try_from(at.expect("a method")).expect("few");
         once(at).chain(message.iter().copied()).collect()
     }
