@@ -120,7 +120,7 @@ impl Gate {
         component: &Component,
         want: &Want,
     ) -> Result<(), Error> {
-        caller.still("receive")?;
+        caller.still(Right::Consume.as_str())?;
         may_consume(caller, component)?;
         readable(caller, want.clone())?;
         Ok(())
