@@ -202,73 +202,61 @@ mod tests {
 
     use super::*;
 
-    /// Calls that are answered, by their method.
-    fn good() -> Vec<(&'static str, Vec<u8>)> {
-        let component = "SHOP".to_owned();
+    type Call = (&'static str, Vec<u8>);
+
+    fn call(method: &'static str, message: &impl prost::Message) -> Call {
+        (method, message.encode_to_vec())
+    }
+
+    /// Calls that are answered.
+    fn good() -> Vec<Call> {
+        let component = || "SHOP".to_owned();
         let event = proto::NewEvent {
             r#type: "USR_NEW".into(),
             data_json: r#"{"id":1}"#.into(),
         };
-        let after = proto::StartAt {
+        let start = Some(proto::StartAt {
             at: Some(proto::start_at::At::AfterId(0)),
+        });
+        let add = proto::AddEventRequest {
+            r#type: "USR_NEW".into(),
+            data_json: r#"{"id":1}"#.into(),
+            request_id: "6f2d6e0c-5d1a-4b0e-9a43-0f6a7b1c2d3e".into(),
+        };
+        let import = proto::ImportEventsRequest {
+            events: vec![event],
+            ..Default::default()
+        };
+        let register = proto::RegisterConsumerRequest {
+            component: component(),
+            start,
+        };
+        let poll = proto::PollEventsRequest {
+            component: component(),
+            last_id: Some(1),
+            ..Default::default()
+        };
+        let ready = proto::ReadyToReceiveRequest {
+            component: component(),
+            client_label: "ü".into(),
+            ..Default::default()
+        };
+        let seek = proto::SeekConsumerRequest {
+            component: component(),
+            start,
+            ..Default::default()
         };
         vec![
-            (
-                "GenService/AddEvent",
-                proto::AddEventRequest {
-                    r#type: "USR_NEW".into(),
-                    data_json: r#"{"id":1}"#.into(),
-                    request_id: "6f2d6e0c-5d1a-4b0e-9a43-0f6a7b1c2d3e".into(),
-                }
-                .encode_to_vec(),
-            ),
-            (
-                "GenService/ImportEvents",
-                proto::ImportEventsRequest {
-                    events: vec![event],
-                    ..Default::default()
-                }
-                .encode_to_vec(),
-            ),
-            (
-                "PollService/RegisterConsumer",
-                proto::RegisterConsumerRequest {
-                    component: component.clone(),
-                    start: Some(after),
-                }
-                .encode_to_vec(),
-            ),
-            (
-                "PollService/PollEvents",
-                proto::PollEventsRequest {
-                    component: component.clone(),
-                    last_id: Some(1),
-                    ..Default::default()
-                }
-                .encode_to_vec(),
-            ),
-            (
-                "PushService/ReadyToReceive",
-                proto::ReadyToReceiveRequest {
-                    component: component.clone(),
-                    client_label: "ü".into(),
-                    ..Default::default()
-                }
-                .encode_to_vec(),
-            ),
-            (
-                "AdminService/SeekConsumer",
-                proto::SeekConsumerRequest {
-                    component,
-                    start: Some(after),
-                    ..Default::default()
-                }
-                .encode_to_vec(),
-            ),
+            call("GenService/AddEvent", &add),
+            call("GenService/ImportEvents", &import),
+            call("PollService/RegisterConsumer", &register),
+            call("PollService/PollEvents", &poll),
+            call("PushService/ReadyToReceive", &ready),
+            call("AdminService/SeekConsumer", &seek),
         ]
     }
 
-    fn bytes_of(service: &Service, (method, message): &(&str, Vec<u8>)) -> Vec<u8> {
+    fn bytes_of(service: &Service, (method, message): &Call) -> Vec<u8> {
         let at = service
             .methods
             .iter()

@@ -87,7 +87,7 @@ pub struct Connection {
 }
 
 /// Control frames that the server has answered.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Answered {
     pub settings: usize,
     pub pings: usize,
