@@ -63,7 +63,7 @@ macro_rules! attacks {
         /// Every attack with all that it has.
         #[cfg(feature = "soak")]
         pub async fn siege() {
-            $($campaign($name, Strength::Siege, attacks::$attack).await;)*
+            $(Box::pin($campaign($name, Strength::Siege, attacks::$attack)).await;)*
         }
     };
 }

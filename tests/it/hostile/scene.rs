@@ -69,11 +69,16 @@ impl Scene {
         let name = format!("{name}{{listener=\"{listener}\",reason=\"{reason}\"}}");
         eventually(async || {
             let refused = metric(&self.server, &name).await;
-            let all = (refused - count as f64).abs() < 0.5;
+            let all = (refused - as_told(count)).abs() < 0.5;
             all.then_some(()).ok_or(refused)
         })
         .await;
     }
+}
+
+/// A number as metrics tell it.
+pub fn as_told(count: usize) -> f64 {
+    f64::from(u32::try_from(count).expect("not that many"))
 }
 
 /// What an attack was and what came of it.
@@ -154,7 +159,7 @@ struct Bystander {
 }
 
 impl Bystander {
-    async fn start(mut clients: Clients, served: Arc<AtomicUsize>) -> Self {
+    fn start(mut clients: Clients, served: Arc<AtomicUsize>) -> Self {
         let (tell, received) = watch::channel(0);
         let receiving = tokio::spawn(receive(clients.clone(), tell));
         let stop = CancellationToken::new();
@@ -226,7 +231,7 @@ pub async fn withstand(
         undisturbed.call(&mut clients).await;
     }
     let undisturbed = undisturbed.sorted();
-    let bystander = Bystander::start(clients, Arc::clone(&scene.served)).await;
+    let bystander = Bystander::start(clients, Arc::clone(&scene.served));
     scene.while_served(10).await;
     let before = memory(&scene.server, "VmRSS:");
     forget_peak(&scene.server);

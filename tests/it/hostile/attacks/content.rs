@@ -36,25 +36,25 @@ const UNAUTHENTICATED: &str = "16";
 /// Headers that end, and are too long.
 pub async fn huge_headers(scene: &Scene) -> Account {
     let calls = scene.of(50, 5_000);
-    let filler = [b'x'; 31 * 1024];
+    let filler = vec![b'x'; 31 * 1024];
     let head = b"GET /livez HTTP/1.1\r\nhost: it\r\nx-filler: ";
-    let head = [&head[..], &[b'x'; 64 * 1024]].concat();
-    let (mut http2, mut http1, mut heard) = (Count::default(), Count::default(), Vec::new());
+    let head = [&head[..], &vec![b'x'; 64 * 1024]].concat();
+    let (mut by_frames, mut by_lines, mut heard) = (Count::default(), Count::default(), Vec::new());
     for _ in 0..calls {
         let address = scene.server.grpc_address();
         let reply = call(address, ADD, &[("x-filler", &filler)], Body::empty()).await;
         let reply = reply.expect("an answer");
-        http2.note(reply.http.to_string());
+        by_frames.note(reply.http.to_string());
         heard.extend(reply.said);
         let said = say(scene.server.http_address(), &head).await;
-        http1.note(status(&said).to_string());
+        by_lines.note(status(&said).to_string());
         heard.extend(said);
     }
-    http2.is_all("431", calls);
-    http1.is_all("431", calls);
+    by_frames.is_all("431", calls);
+    by_lines.is_all("431", calls);
     Account {
         sent: format!("{calls} headers of 31 KiB by HTTP/2, {calls} of 64 KiB by HTTP/1.1"),
-        outcome: format!("HTTP/2: {http2}; HTTP/1.1: {http1}"),
+        outcome: format!("HTTP/2: {by_frames}; HTTP/1.1: {by_lines}"),
         room: CONNECTION,
         heard,
     }

@@ -13,7 +13,7 @@ use tokio::{
 use super::super::{
     caller::{answer, status},
     http2::{Answered, Connection, PING, frame},
-    scene::{Account, Scene},
+    scene::{Account, Scene, as_told},
 };
 use crate::{calls::metric, server::PATIENCE};
 
@@ -121,7 +121,7 @@ pub async fn idle_sockets(scene: &Scene) -> Account {
     let open = idle.iter().filter(|one| !one.is_over()).count();
     let name = "eventstream_connections_open{listener=\"grpc\"}";
     let told = metric(&scene.server, name).await;
-    assert!(told >= sockets as f64, "{told}");
+    assert!(told >= as_told(sockets), "{told}");
     assert_eq!(open, sockets);
     let mut heard = Vec::new();
     for connection in idle {
