@@ -37,8 +37,8 @@ const UNAUTHENTICATED: &str = "16";
 pub async fn huge_headers(scene: &Scene) -> Account {
     let calls = scene.of(50, 5_000);
     let filler = vec![b'x'; 31 * 1024];
-    let head = b"GET /livez HTTP/1.1\r\nhost: it\r\nx-filler: ";
-    let head = [&head[..], &vec![b'x'; 64 * 1024]].concat();
+    let start = b"GET /livez HTTP/1.1\r\nhost: it\r\nx-filler: ";
+    let start = [&start[..], &vec![b'x'; 64 * 1024]].concat();
     let (mut by_frames, mut by_lines, mut heard) = (Count::default(), Count::default(), Vec::new());
     for _ in 0..calls {
         let address = scene.server.grpc_address();
@@ -46,7 +46,7 @@ pub async fn huge_headers(scene: &Scene) -> Account {
         let reply = reply.expect("an answer");
         by_frames.note(reply.http.to_string());
         heard.extend(reply.said);
-        let said = say(scene.server.http_address(), &head).await;
+        let said = say(scene.server.http_address(), &start).await;
         by_lines.note(status(&said).to_string());
         heard.extend(said);
     }
