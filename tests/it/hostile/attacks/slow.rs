@@ -130,7 +130,8 @@ pub async fn idle_sockets(scene: &Scene) -> Account {
     Account {
         sent: format!("{sockets} HTTP/2 connections without a call"),
         outcome: format!("{open} served, and open to the end"),
-        room: sockets * limits::MAX_HEADER_BYTES,
+        // What it reads into and writes from.
+        room: sockets * 2 * limits::MAX_HEADER_BYTES,
         heard,
     }
 }
