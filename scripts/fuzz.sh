@@ -9,7 +9,10 @@ source "$(dirname "${BASH_SOURCE[0]}")/steps.sh"
 
 runs=${1:-20000}
 found=$(mktemp -d)
-trap 'rm -rf "$found"' EXIT
+# Where the services that are called have their databases.
+TMPDIR=$(mktemp -d)
+export TMPDIR
+trap 'rm -rf "$found" "$TMPDIR"' EXIT
 
 # fuzz TARGET LONGEST [RUNS]
 fuzz() {
@@ -23,6 +26,7 @@ fuzz() {
 
 step "fuzz message, $runs inputs" fuzz message 4096
 step "fuzz rest_form, $runs inputs" fuzz rest_form 512
+# Each is a call to a service with a database: the slowest of all.
 step "fuzz request, $runs inputs" fuzz request 1024
 step "fuzz event_data, $runs inputs" fuzz event_data 1024
 # Each reads a whole configuration.

@@ -4,12 +4,15 @@
 //! ended in the reverse one: readiness off, fronts drained, engine stopped,
 //! store closed, all under one deadline (`lifecycle`).
 
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
+
 use std::{path::Path, pin::Pin, sync::Arc};
 
 use anyhow::Context as _;
 use axum::Router;
 use sd_notify::NotifyState;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 use tonic_health::server::HealthReporter;
 
@@ -253,7 +256,10 @@ fn start_http(
     let sources = Sources {
         readiness: life.readiness(),
         metrics: metrics.clone(),
-        scrape: Arc::new(Gauges(stream.clone())),
+        scrape: Arc::new(Gauges {
+            stream: stream.clone(),
+            turn: Mutex::default(),
+        }),
         authority: doors.authority.clone(),
         metrics_open: config.metrics_open,
     };
@@ -396,12 +402,12 @@ pub async fn grants(config: &Config) -> anyhow::Result<String> {
 }
 
 /// Looks at everything that the service needs of its database, and changes
-/// nothing, unless it is to `probe`: then an event is added.
-pub async fn examine(config: &Config, probe: bool) -> Vec<Finding> {
+/// nothing.
+pub async fn examine(config: &Config) -> Vec<Finding> {
     match &config.db.url {
-        DbUrl::Sqlite(path) => SqliteStore::examine(sqlite_options(config, path), probe).await,
-        DbUrl::Postgres(url) => PostgresStore::examine(postgres_options(config, url), probe).await,
-        DbUrl::Mysql(url) => MysqlStore::examine(mysql_options(config, url), probe).await,
+        DbUrl::Sqlite(path) => SqliteStore::examine(sqlite_options(config, path)).await,
+        DbUrl::Postgres(url) => PostgresStore::examine(postgres_options(config, url)).await,
+        DbUrl::Mysql(url) => MysqlStore::examine(mysql_options(config, url)).await,
     }
 }
 
@@ -457,7 +463,9 @@ fn place(config: &Config) -> String {
         .to_owned()
 }
 
-fn settings(config: &Config) -> Settings {
+/// How the stream of a configuration behaves.
+#[must_use]
+pub fn settings(config: &Config) -> Settings {
     let stream = &config.stream;
     Settings {
         intervals: PollIntervals {
@@ -532,11 +540,18 @@ async fn report_health(
     Ok(())
 }
 
-/// Gauges that are computed when Prometheus asks.
-struct Gauges(EventStream);
+/// Gauges that are computed when Prometheus asks, for one who asks at a time:
+/// it reads all consumers.
+struct Gauges {
+    stream: EventStream,
+    turn: Mutex<()>,
+}
 
 impl Scrape for Gauges {
     fn refresh(&self) -> Pin<Box<dyn Future<Output = Option<Vec<Sample>>> + Send + '_>> {
-        Box::pin(self.0.refresh_gauges())
+        Box::pin(async {
+            let _turn = self.turn.lock().await;
+            self.stream.refresh_gauges().await
+        })
     }
 }

@@ -2,6 +2,8 @@
 //! with what to do. It looks at the database itself, so that it also helps where
 //! the service does not start.
 
+mod wakeup;
+
 use std::{
     fmt::Write as _,
     io::{IsTerminal as _, Write as _, stdout},
@@ -14,7 +16,7 @@ use serde_json::json;
 use crate::{
     app, config,
     config::Config,
-    store::{Finding, Verdict},
+    store::{Finding, READING, Verdict},
 };
 
 const PROBE: &str = "probe";
@@ -27,7 +29,7 @@ pub fn command() -> Command {
         .name("doctor")
         .about("Check a database, and say what to do")
         .arg(Arg::new(PROBE).long(PROBE).action(ArgAction::SetTrue).help(
-            "Also add an event of type DOCTOR, which stays in the queue, and see that it is found",
+            "Also add an event of type DOCTOR, which stays in the queue, and see that a subscriber gets it",
         ))
         .arg(
             Arg::new(JSON)
@@ -36,14 +38,18 @@ pub fn command() -> Command {
                 .help("Print one JSON object per check"),
         )
         .after_help(
-            "Changes nothing without --probe. Exits with 0 if all is well, 1 after a warning, 2 \
+            "Changes nothing without --probe, with which it takes part as one more replica for a \
+             moment. Exits with 0 if all is well, 1 after a warning, 2 \
              after a problem or with a fault of the configuration. Takes the options of serve.",
         )
 }
 
 /// Runs it; the exit code tells the worst of what was found.
 pub async fn run(matches: &ArgMatches, config: &Config) -> ExitCode {
-    let findings = app::examine(config, matches.get_flag(PROBE)).await;
+    let mut findings = app::examine(config).await;
+    if matches.get_flag(PROBE) && can_be_read(&findings) {
+        findings.push(wakeup::probe(config).await);
+    }
     let text = if matches.get_flag(JSON) {
         as_json(&findings)
     } else {
@@ -57,6 +63,12 @@ pub async fn run(matches: &ArgMatches, config: &Config) -> ExitCode {
         Some(Verdict::Warning) => 1,
         Some(Verdict::Problem) | None => 2,
     })
+}
+
+/// Nothing can be said of an event's way where the way is known to be closed.
+fn can_be_read(findings: &[Finding]) -> bool {
+    let problem = findings.iter().any(|it| it.verdict == Verdict::Problem);
+    !problem && findings.iter().any(|it| it.check == READING)
 }
 
 fn as_json(findings: &[Finding]) -> String {

@@ -212,6 +212,14 @@ impl Error {
         )
     }
 
+    /// There is no room; counted here, for it is the service's fault and not, as a
+    /// quota, its caller's.
+    #[must_use]
+    pub fn overloaded(what: &'static str) -> Self {
+        metrics::counter!(telemetry::OVERLOADS).increment(1);
+        Self::Overloaded { what }
+    }
+
     /// Names the field that `Invalid` speaks of.
     pub fn field(field: &str) -> impl FnOnce(Invalid) -> Self + '_ {
         move |invalid| Self::invalid(field, invalid.rule)

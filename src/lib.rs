@@ -6,6 +6,7 @@
 
 pub mod app;
 pub mod auth;
+mod bodies;
 pub mod cli;
 pub mod config;
 pub mod console;

@@ -244,16 +244,20 @@ pub const EXPIRY_LOOK_SHORTEST: Duration = Duration::from_secs(1);
 /// The most rules of expiry: each is compared with each consumer.
 pub const MAX_EXPIRY_RULES: usize = 100;
 
-/// Bytes of all gRPC messages that have begun and not ended: eight of the
-/// largest. A message is decoded when it is whole, and held until then.
+/// A question after the health of a service has its name in it, and strangers
+/// may ask.
+pub const MAX_HEALTH_REQUEST_BYTES: usize = KIB;
+
+/// Bytes of all messages that have begun and not ended, of gRPC and FutoIn over HTTP: eight of
+/// the largest. A message is decoded when it is whole, and held until then.
 pub const MESSAGES_UNDER_WAY_BYTES: usize = 8 * MAX_MESSAGE_BYTES;
 
 /// Bytes of a message that are not counted for that: one frame of HTTP/2, so
 /// that ordinary calls go on when the room is taken.
 pub const FREE_MESSAGE_BYTES: usize = 16 * KIB;
 
-/// How long a gRPC message may be on its way: the largest at half a megabyte a
-/// second.
+/// How long a gRPC message may be on its way, and the end of a call of one
+/// message after it: the largest at half a megabyte a second.
 pub const MESSAGE_TIMEOUT: Duration = Duration::from_secs(30);
 
 // ----------------------------------------------------------------- quotas
@@ -429,6 +433,13 @@ pub const SOCKET_WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Pings without any sign of life before a client is dropped.
 pub const SOCKET_PINGS: u32 = 2;
+
+/// Characters of a receiver's refusal that are logged.
+pub const LOGGED_REFUSAL: usize = 200;
+
+/// Pings of a client between two of ours that are answered. The answers wait in
+/// memory while the client does not read, 127 bytes each.
+pub const SOCKET_PINGS_HEARD: u32 = 1000;
 
 /// How long a client that sent too much is listened to after it was told.
 pub const SOCKET_LINGER: Duration = Duration::from_secs(1);

@@ -283,7 +283,7 @@ impl Desk {
         match opened {
             Ok(read) => {
                 self.converse(tokio::io::join(read, write), introduction)
-                    .await
+                    .await;
             }
             Err(Fault::Silent) => self.refuse("silent", &introduction.transport),
             Err(Fault::Slow) => self.refuse("slow", &introduction.transport),

@@ -1,7 +1,12 @@
 //! Which web pages may call: browsers ask before they let a page of another
 //! origin read an answer, and nothing else asks.
+//!
+//! What a page may send without a question is judged by what its browser says:
+//! the `Host` that it was told to connect to, and where the page is from.
 
-use axum::http::{HeaderName, HeaderValue, Method, Uri, uri::Authority};
+use std::net::IpAddr;
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header, uri::Authority};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use crate::limits;
@@ -73,9 +78,78 @@ fn origin(text: &str) -> Option<HeaderValue> {
     HeaderValue::from_str(text).ok().filter(|_| sound)
 }
 
+/// What the browser was told to connect to; HTTP/2 has it in the URI.
+#[must_use]
+pub fn host(uri: &Uri, headers: &HeaderMap) -> Option<Authority> {
+    let named = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
+    let told = uri.authority().map(Authority::as_str).or(named);
+    told.and_then(|host| host.parse().ok())
+}
+
+/// Whether anybody's DNS could lead this host here: not if it is an IP address or
+/// `localhost`.
+#[must_use]
+pub fn is_name(host: &Authority) -> bool {
+    let name = host.host();
+    let address = name.trim_start_matches('[').trim_end_matches(']');
+    !name.eq_ignore_ascii_case("localhost") && address.parse::<IpAddr>().is_err()
+}
+
+/// Whether a page of this host calls, or no page.
+#[must_use]
+pub fn is_of(host: &Authority, headers: &HeaderMap) -> bool {
+    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or(""));
+    let site = text("sec-fetch-site").is_none_or(|site| matches!(site, "same-origin" | "none"));
+    let origin = text(header::ORIGIN.as_str()).is_none_or(|origin| {
+        let told = origin.split_once("://").map(|(_, told)| told);
+        told.is_some_and(|told| told.eq_ignore_ascii_case(host.as_str()))
+    });
+    site && origin
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_can_lead_anywhere() {
+        for (host, name) in [
+            ("127.0.0.1:8080", false),
+            ("[::1]:8080", false),
+            ("localhost", false),
+            ("LOCALHOST:1", false),
+            ("10.0.0.7", false),
+            ("evil.example:8080", true),
+            ("localhost.evil.example", true),
+            ("127.0.0.1.evil.example", true),
+            ("box", true),
+        ] {
+            assert_eq!(is_name(&host.parse().unwrap()), name, "{host}");
+        }
+    }
+
+    #[test]
+    fn pages_say_where_they_are_from() {
+        let ours: Authority = "127.0.0.1:8080".parse().unwrap();
+        for (name, value, allowed) in [
+            ("origin", "http://127.0.0.1:8080", true),
+            ("origin", "https://127.0.0.1:8080", true),
+            ("origin", "http://127.0.0.1:8081", false),
+            ("origin", "http://evil.example", false),
+            ("origin", "null", false),
+            ("sec-fetch-site", "same-origin", true),
+            ("sec-fetch-site", "none", true),
+            ("sec-fetch-site", "same-site", false),
+            ("sec-fetch-site", "cross-site", false),
+            ("accept", "text/html", true),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, value.parse().unwrap());
+            assert_eq!(is_of(&ours, &headers), allowed, "{name}: {value}");
+        }
+    }
 
     #[test]
     fn origins_are_those_that_a_browser_says() {

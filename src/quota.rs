@@ -143,7 +143,7 @@ impl Quotas {
         self.call(user, quota)?;
         let most = quota.or(self.0.defaults).streams;
         let mut budgets = self.budgets();
-        let budget = self.budget(&mut budgets, user)?;
+        let budget = Self::budget(&mut budgets, user)?;
         if most.is_some_and(|most| budget.streams >= most) {
             return Err(exceeded("streams", user, limits::STREAM_RETRY));
         }
@@ -161,7 +161,7 @@ impl Quotas {
         }
         let now = Instant::now();
         let mut budgets = self.budgets();
-        let budget = self.budget(&mut budgets, user)?;
+        let budget = Self::budget(&mut budgets, user)?;
         let parts = [
             ("calls", quota.calls, &mut budget.calls, 1),
             ("events", quota.events, &mut budget.events, events),
@@ -169,7 +169,8 @@ impl Quotas {
         ];
         let mut asked = Vec::with_capacity(parts.len());
         for (what, rate, bucket, amount) in parts {
-            let Some(rate) = rate.map(|rate| self.rate(rate)) else {
+            // Who adds nothing waits for no debt of events.
+            let Some(rate) = rate.filter(|_| amount > 0).map(|rate| self.rate(rate)) else {
                 continue;
             };
             #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
@@ -195,7 +196,6 @@ impl Quotas {
     }
 
     fn budget<'a>(
-        &self,
         budgets: &'a mut HashMap<User, Budget>,
         user: &User,
     ) -> Result<&'a mut Budget, Error> {
@@ -203,9 +203,7 @@ impl Quotas {
             let now = Instant::now();
             budgets.retain(|_, budget| !budget.is_whole(now));
             if budgets.len() >= limits::MAX_BUDGETS {
-                return Err(Error::Overloaded {
-                    what: "the number of users at a time",
-                });
+                return Err(Error::overloaded("the number of users at a time"));
             }
         }
         Ok(budgets.entry(user.clone()).or_default())
@@ -306,6 +304,19 @@ mod tests {
         assert_eq!(refused(quotas.add(&user, NONE, 1, 0)), ("events", 98_100));
         tokio::time::advance(Duration::from_millis(98_100)).await;
         quotas.add(&user, NONE, 1, 0).unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_adds_nothing_waits_for_no_debt() {
+        let quotas = quotas(Quota {
+            events: Some(1),
+            bytes: Some(1),
+            ..NONE
+        });
+        let user = user("shop");
+        quotas.add(&user, NONE, 1000, 1000).unwrap();
+        quotas.call(&user, NONE).unwrap();
+        refused(quotas.add(&user, NONE, 1, 1));
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,4 +1,10 @@
-//! A gRPC request, up to the point where the stream would be asked.
+//! A gRPC call, through the front as it is served to a stream and its database.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| futoin_eventstream::grpc::fuzz::request(bytes));
+use std::sync::LazyLock;
+
+use futoin_eventstream::app::fuzz::Service;
+
+static SERVICE: LazyLock<Service> = LazyLock::new(Service::start);
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| SERVICE.call(bytes));

@@ -16,7 +16,14 @@ use crate::{limits, listen::Transport, telemetry};
 
 /// Where the lines go. Cloning shares the bound.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Audit(Arc<Mutex<Window>>);
+pub(super) struct Audit(Arc<Windows>);
+
+/// One for each, so that strangers cannot hide what users try.
+#[derive(Debug, Default)]
+struct Windows {
+    strangers: Mutex<Window>,
+    users: Mutex<Window>,
+}
 
 /// Refusals of an interval.
 #[derive(Debug, Default)]
@@ -30,33 +37,37 @@ impl Audit {
     /// Notes that `action` was refused.
     pub(super) fn refusal(&self, denied: &Denied, action: &str, peer: &str) {
         metrics::counter!(telemetry::REFUSALS, "reason" => denied.class()).increment(1);
-        let Some(unsaid) = self.may_log() else { return };
-        let user = match denied {
-            Denied::Unauthenticated(_) => "",
-            Denied::NotAllowed { user, .. } | Denied::Ended { user, .. } => user.as_str(),
+        let (window, user) = match denied {
+            Denied::Unauthenticated(_) => (&self.0.strangers, ""),
+            Denied::NotAllowed { user, .. } | Denied::Ended { user, .. } => {
+                (&self.0.users, user.as_str())
+            }
+        };
+        let Some(unsaid) = may_log(window) else {
+            return;
         };
         tracing::warn!(target: "audit", user, action, outcome = "refused", peer,
             reason = %denied, unsaid, "refused");
     }
+}
 
-    /// If one more may be logged: how many were not since the last one.
-    fn may_log(&self) -> Option<u64> {
-        let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        let begun = window
-            .since
-            .filter(|since| now - *since < limits::WARNING_INTERVAL);
-        if begun.is_none() {
-            window.since = Some(now);
-            window.logged = 0;
-        }
-        if window.logged >= limits::LOGGED_REFUSALS {
-            window.unsaid += 1;
-            return None;
-        }
-        window.logged += 1;
-        Some(std::mem::take(&mut window.unsaid))
+/// If one more may be logged: how many were not since the last one.
+fn may_log(window: &Mutex<Window>) -> Option<u64> {
+    let mut window = window.lock().unwrap_or_else(PoisonError::into_inner);
+    let now = Instant::now();
+    let begun = window
+        .since
+        .filter(|since| now - *since < limits::WARNING_INTERVAL);
+    if begun.is_none() {
+        window.since = Some(now);
+        window.logged = 0;
     }
+    if window.logged >= limits::LOGGED_REFUSALS {
+        window.unsaid += 1;
+        return None;
+    }
+    window.logged += 1;
+    Some(std::mem::take(&mut window.unsaid))
 }
 
 /// Notes what somebody did to `what`, and what came of it.
@@ -91,15 +102,15 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn refusals_are_logged_up_to_a_bound_and_counted_beyond() {
-        let audit = Audit::default();
+        let window = Mutex::default();
         for _ in 0..limits::LOGGED_REFUSALS {
-            assert_eq!(audit.may_log(), Some(0));
+            assert_eq!(may_log(&window), Some(0));
         }
         for _ in 0..5 {
-            assert_eq!(audit.may_log(), None);
+            assert_eq!(may_log(&window), None);
         }
         tokio::time::advance(limits::WARNING_INTERVAL).await;
-        assert_eq!(audit.may_log(), Some(5));
-        assert_eq!(audit.may_log(), Some(0));
+        assert_eq!(may_log(&window), Some(5));
+        assert_eq!(may_log(&window), Some(0));
     }
 }

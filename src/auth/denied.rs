@@ -1,4 +1,10 @@
-//! Why somebody may not.
+//! Why a request is refused: nobody known called, the right is missing, or the
+//! rights under which something was begun are no longer the same.
+//!
+//! The one vocabulary of refusals. It becomes [`Error`] here, which each front
+//! turns into its own protocol; its class is counted and its text logged by
+//! `audit`, and shown to the caller: it names the user and what was to be done,
+//! never a credential.
 
 use std::borrow::Cow;
 

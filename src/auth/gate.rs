@@ -60,7 +60,7 @@ impl Gate {
         request_id: Option<Uuid>,
         events: Vec<NewEvent>,
     ) -> Result<IdRuns, Error> {
-        caller.still()?;
+        caller.still(Right::Generate.as_str())?;
         let bytes = events.iter().map(NewEvent::size).sum();
         self.quotas
             .add(&caller.user, caller.quota(), events.len(), bytes)?;
@@ -105,9 +105,25 @@ impl Gate {
         };
         tokio::select! {
             biased;
-            denied = caller.ended() => Err(denied.into()),
+            denied = caller.cut_off("poll") => Err(denied.into()),
             polled = self.stream.poll(poll) => polled,
         }
+    }
+
+    /// Whether the caller may receive this as that component, by subscription or poll.
+    ///
+    /// # Errors
+    /// Of the right.
+    pub fn may_receive(
+        &self,
+        caller: &Principal,
+        component: &Component,
+        want: &Want,
+    ) -> Result<(), Error> {
+        caller.still(Right::Consume.as_str())?;
+        may_consume(caller, component)?;
+        readable(caller, want.clone())?;
+        Ok(())
     }
 
     /// As [`EventStream::subscribe`]: only events that the caller may receive,
@@ -294,9 +310,8 @@ impl Supervised {
         }
         tokio::select! {
             biased;
-            denied = self.caller.ended() => {
+            denied = self.caller.cut_off("receive") => {
                 self.over = true;
-                self.caller.audit.refusal(&denied, "receive", self.caller.peer());
                 Some(Err(denied.into()))
             }
             delivery = self.subscription.next() => delivery,

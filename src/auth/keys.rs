@@ -1,5 +1,9 @@
 //! The signatures of tokens, checked by `ring`, which TLS uses too: what the
 //! library for tokens asks for, and nothing that makes signatures.
+//!
+//! An algorithm is taken only with a key of its own family, so that a token cannot
+//! choose how it is judged. What is not in [`ALGORITHMS`] does not exist here,
+//! `none` and shared secrets among it.
 
 use jsonwebtoken::signature::{Error, Verifier};
 use jsonwebtoken::{

@@ -271,19 +271,29 @@ impl Principal {
         denied
     }
 
-    /// Whether it still is who it was, with the same rights.
+    /// Whether it still is who it was, with the same rights; if not, the audit log
+    /// has it, as of an `action` that was cut off.
     ///
     /// # Errors
     /// [`Denied::Ended`] if not.
-    pub fn still(&self) -> Result<(), Denied> {
-        match &self.standing {
-            Some(standing) => standing.check(&self.user, &self.rights),
-            None => Ok(()),
-        }
+    fn still(&self, action: &str) -> Result<(), Denied> {
+        let Some(standing) = &self.standing else {
+            return Ok(());
+        };
+        let still = standing.check(&self.user, &self.rights);
+        still.inspect_err(|denied| self.audit.refusal(denied, action, &self.peer))
+    }
+
+    /// Completes when `action` must be cut off, because it no longer is who it
+    /// was; the audit log has it then.
+    async fn cut_off(&self, action: &str) -> Denied {
+        let denied = self.ended().await;
+        self.audit.refusal(&denied, action, &self.peer);
+        denied
     }
 
     /// Completes when it no longer is who it was.
-    pub async fn ended(&self) -> Denied {
+    async fn ended(&self) -> Denied {
         match &self.standing {
             Some(standing) => standing.clone().ended(&self.user, &self.rights).await,
             None => std::future::pending().await,

@@ -9,14 +9,13 @@ use std::{
     time::Duration,
 };
 
-use sha2::{Digest as _, Sha256};
 use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Authority,
     file::Fault,
-    rules::{self, Loaded, Rules},
+    rules::{self, Content, Loaded, Rules},
 };
 use crate::{lifecycle::Tasks, limits, telemetry};
 
@@ -25,12 +24,17 @@ use crate::{lifecycle::Tasks, limits, telemetry};
 /// # Errors
 /// The first fault of it.
 pub fn start(file: &Path, tasks: &Tasks) -> Result<Authority, Fault> {
-    let Loaded { rules, files } = rules::load(file)?;
+    let Loaded {
+        rules,
+        files,
+        content,
+    } = rules::load(file)?;
     metrics::gauge!(telemetry::USERS_STALE).set(0.0);
     let (sender, receiver) = watch::channel(Arc::new(rules));
     let follower = Follower {
         file: file.to_owned(),
-        seen: digest(&files),
+        seen: content,
+        changed: None,
         files,
         sender,
     };
@@ -45,7 +49,9 @@ struct Follower {
     file: PathBuf,
     /// What the last attempt read, the file itself first.
     files: Vec<PathBuf>,
-    seen: [u8; 32],
+    seen: Content,
+    /// What was found at the last look, if it is something else.
+    changed: Option<Content>,
     sender: watch::Sender<Arc<Rules>>,
 }
 
@@ -61,18 +67,25 @@ impl Follower {
         Ok(())
     }
 
-    /// Reads again what is not as it was.
+    /// Reads again what is not as it was, and has been the same for two looks:
+    /// who writes it may not be done.
     fn look(&mut self) {
-        let now = digest(&self.files);
+        let now = Content::of(&self.files);
         if now == self.seen {
+            self.changed = None;
             return;
         }
+        if self.changed.as_ref() != Some(&now) {
+            self.changed = Some(now);
+            return;
+        }
+        self.changed = None;
         self.seen = now;
         match rules::load(&self.file) {
-            Ok(Loaded { rules, files }) => {
-                self.seen = digest(&files);
-                self.files = files;
-                self.sender.send_replace(Arc::new(rules));
+            Ok(loaded) => {
+                self.seen = loaded.content;
+                self.files = loaded.files;
+                self.sender.send_replace(Arc::new(loaded.rules));
                 metrics::gauge!(telemetry::USERS_STALE).set(0.0);
                 tracing::info!(target: "audit", action = "reload", "the users were read again");
             }
@@ -82,22 +95,4 @@ impl Follower {
             }
         }
     }
-}
-
-/// Of the content of all of these.
-fn digest(files: &[PathBuf]) -> [u8; 32] {
-    let mut all = Sha256::new();
-    for file in files {
-        match rules::read(file) {
-            Ok(text) => {
-                all.update([1]);
-                all.update(Sha256::digest(text));
-            }
-            Err(error) => {
-                all.update([0]);
-                all.update(Sha256::digest(error.to_string()));
-            }
-        }
-    }
-    all.finalize().into()
 }

@@ -1,4 +1,9 @@
-//! What a user may do.
+//! What a user may do, as `rules` read it and [`super::Principal`] asks for it.
+//!
+//! Nothing is allowed that was not granted. A right to receive types is a filter
+//! and no yes or no: who wants everything gets what it may have, and who names
+//! a type that it may not have is refused, so that it does not wait for ever.
+//! Quotas stand beside the grants and are none: a change of them ends no stream.
 
 use std::{
     collections::BTreeSet,

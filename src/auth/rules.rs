@@ -1,5 +1,9 @@
-//! The users in force: who has which credentials and rights. Immutable; a
-//! change of the files makes new ones.
+//! The users in force: who has which credentials and rights.
+//!
+//! Immutable; a change of the files makes new ones, and unless all of them are
+//! sound those before stay. The credential of an open stream is judged again by
+//! the rules of that moment, so it is kept in a form that can be ([`Credential`]).
+//! Verified signatures are remembered, up to a bound.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -216,35 +220,61 @@ fn unknown() -> Denied {
 pub(super) struct Loaded {
     pub(super) rules: Rules,
     pub(super) files: Vec<PathBuf>,
+    /// Of what was read.
+    pub(super) content: Content,
+}
+
+/// The content of files, to be compared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Content(Vec<[u8; 32]>);
+
+impl Content {
+    /// As it is now.
+    pub(super) fn of(files: &[PathBuf]) -> Self {
+        Self(files.iter().map(|file| Self::one(&read(file))).collect())
+    }
+
+    fn one(read: &io::Result<String>) -> [u8; 32] {
+        match read {
+            Ok(text) => token::digest(text),
+            Err(error) => token::digest(&format!("cannot be read: {error}")),
+        }
+    }
 }
 
 /// Reads the users and everything that their file names. Paths in it are
 /// relative to it.
 pub(super) fn load(path: &Path) -> Result<Loaded, Fault> {
     let of_file = |fault: Fault| fault.of_file(path);
-    let text =
-        read(path).map_err(|error| of_file(Fault::new(format!("cannot be read: {error}"))))?;
+    let text = read(path);
+    let content = Content(vec![Content::one(&text)]);
+    let text = text.map_err(|error| of_file(Fault::new(format!("cannot be read: {error}"))))?;
     let file = File::read(&text).map_err(of_file)?;
     let mut reader = Reader {
         base: path.parent().map(Path::to_owned).unwrap_or_default(),
         files: vec![path.to_owned()],
+        content,
     };
     let rules = Rules::of(file, &mut reader).map_err(of_file)?;
     Ok(Loaded {
         rules,
         files: reader.files,
+        content: reader.content,
     })
 }
 
 struct Reader {
     base: PathBuf,
     files: Vec<PathBuf>,
+    content: Content,
 }
 
 impl Reader {
     fn file(&mut self, path: &Path, at: &str) -> Result<String, Fault> {
         let path = self.base.join(path);
-        let text = read(&path).map_err(|error| {
+        let text = read(&path);
+        self.content.0.push(Content::one(&text));
+        let text = text.map_err(|error| {
             let place = path.display();
             Fault::new(format!("{at}: {place} cannot be read: {error}"))
         });

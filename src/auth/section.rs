@@ -1,4 +1,9 @@
 //! Reading a table of TOML key by key, so that a fault names the place.
+//!
+//! What the file of users is read with: each key is taken out as what it must be,
+//! and one that is left at the end is a fault, for a right that was spelt wrong
+//! would otherwise be missing in silence. No fault shows a line of the file, which
+//! may hold a secret.
 
 use toml::{Table, Value};
 

@@ -1,5 +1,8 @@
-//! Bearer tokens. Those that we make are 256 random bits, so that a plain
-//! digest of one is as good as a slow one: nobody tries them all.
+//! Bearer tokens: how one is made, kept and read from a header.
+//!
+//! Those that we make are 256 random bits, so that a plain digest of one is as
+//! good as a slow one: nobody tries them all. Only digests are kept and compared;
+//! no fault shows what it could not read.
 
 use std::fmt::Write as _;
 

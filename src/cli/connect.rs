@@ -61,39 +61,43 @@ pub(super) struct Target {
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct Tls {
     #[arg(
-        long,
+        id = "tls_ca",
+        long = "tls-ca",
         help = "CAs (PEM) that the server's certificate may be of; left out: those of this machine",
         global = true,
         env = "EVENTSTREAM_TLS_CA",
         value_name = "FILE"
     )]
-    tls_ca: Option<PathBuf>,
+    ca: Option<PathBuf>,
     #[arg(
-        long,
+        id = "tls_cert",
+        long = "tls-cert",
         help = "Certificate (PEM) to show to the server",
         global = true,
         env = "EVENTSTREAM_TLS_CERT",
         requires = "tls_key",
         value_name = "FILE"
     )]
-    tls_cert: Option<PathBuf>,
+    cert: Option<PathBuf>,
     #[arg(
-        long,
+        id = "tls_key",
+        long = "tls-key",
         help = "Its private key (PEM)",
         global = true,
         env = "EVENTSTREAM_TLS_KEY",
         requires = "tls_cert",
         value_name = "FILE"
     )]
-    tls_key: Option<PathBuf>,
+    key: Option<PathBuf>,
     #[arg(
-        long,
+        id = "tls_name",
+        long = "tls-name",
         help = "Name that the server's certificate must have; left out: that of the address",
         global = true,
         env = "EVENTSTREAM_TLS_NAME",
         value_name = "NAME"
     )]
-    tls_name: Option<String>,
+    name: Option<String>,
 }
 
 /// As an argument.
@@ -192,15 +196,15 @@ impl Target {
 impl Tls {
     fn config(&self) -> Result<ClientTlsConfig, Failure> {
         let mut config = ClientTlsConfig::new();
-        config = match &self.tls_ca {
+        config = match &self.ca {
             Some(path) => config.ca_certificate(Certificate::from_pem(pem("--tls-ca", path)?)),
             None => config.with_native_roots(),
         };
-        if let (Some(cert), Some(key)) = (&self.tls_cert, &self.tls_key) {
+        if let (Some(cert), Some(key)) = (&self.cert, &self.key) {
             let (cert, key) = (pem("--tls-cert", cert)?, pem("--tls-key", key)?);
             config = config.identity(Identity::from_pem(cert, key));
         }
-        Ok(match &self.tls_name {
+        Ok(match &self.name {
             Some(name) => config.domain_name(name),
             None => config,
         })

@@ -1,4 +1,9 @@
-//! What a client command says about who calls.
+//! What a client command says about who calls: a bearer token from an option, the
+//! environment or a file, which is put on every call.
+//!
+//! A file is read for each call, because tokens that are renewed, such as those
+//! of Kubernetes, change while `tail` goes on for days. The token is never shown,
+//! be it by `--help`, in an error or for debugging.
 
 use std::{convert::Infallible, fmt, fs, path::PathBuf, str::FromStr};
 

@@ -1,5 +1,8 @@
 //! `eventstream token`: a credential for a user, and what the file of users
-//! keeps of it. No server is asked.
+//! keeps of it.
+//!
+//! No server is asked, and nothing is written but the output: who runs it puts
+//! the token where the client finds it, and the hash where the service does.
 
 use std::io::{IsTerminal as _, Read as _, stdin};
 

@@ -1,5 +1,9 @@
 //! What bounds those who reach the listeners: quotas of users, connections of
 //! an address, permissions of Unix sockets.
+//!
+//! Quotas are without bound by default: no number fits everybody, and a service
+//! for one application needs none. Those here are for whom the file of users says
+//! nothing else.
 
 use std::time::Duration;
 

@@ -1,4 +1,9 @@
-//! TLS of the listeners: the same four options for each.
+//! TLS of the listeners: the same four options for each, as rows of the table of
+//! options and as the [`TlsFiles`] that they make.
+//!
+//! What does not fit together is a fault: a certificate without its key, a key or
+//! CAs without a certificate, TLS on a Unix socket. The files themselves are
+//! opened by `listen`, at the start and whenever they change.
 
 use std::path::PathBuf;
 

@@ -75,11 +75,13 @@ pub(super) fn endpoint_or_none(text: &str) -> Read<Option<String>> {
     }
     let uri = text.parse::<http::Uri>().ok();
     let known = uri.filter(|uri| {
-        matches!(uri.scheme_str(), Some("http" | "https")) && uri.authority().is_some()
+        // A password there would be in the log.
+        let host = uri.authority().filter(|host| !host.as_str().contains('@'));
+        matches!(uri.scheme_str(), Some("http" | "https")) && host.is_some()
     });
     known
         .map(|_| Some(text.to_owned()))
-        .ok_or_else(|| "is not a URL like http://127.0.0.1:4317".to_owned())
+        .ok_or_else(|| "is not a URL like http://127.0.0.1:4317 without a user".to_owned())
 }
 
 pub(super) fn service_name(text: &str) -> Read<String> {

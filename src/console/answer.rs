@@ -1,4 +1,8 @@
 //! Failures as answers: a status, and one JSON object that names the condition.
+//!
+//! The console's counterpart of `grpc::status`: every [`Error`] has its status in
+//! one exhaustive match. The page shows the message and decides by the reason,
+//! which is that of gRPC's `ErrorInfo`.
 
 use axum::{
     Json,

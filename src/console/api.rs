@@ -1,4 +1,9 @@
-//! The calls of the page. The caller was decided by `access`.
+//! The calls of the page: state, history and live tail to look at, seek and
+//! unregister to act.
+//!
+//! The caller was decided by `access` and comes as an extension; what it may do is
+//! asked for by the gate, as for every front. Several pages share one look at the
+//! database. Bodies, searches and live tails are bounded by `limits`.
 
 use std::sync::Arc;
 
@@ -124,11 +129,8 @@ async fn tail(
 ) -> Result<Response, Failure> {
     let Query(Filter { types }) = query?;
     let want = types.as_deref().map_or(Ok(Want::All), want)?;
-    let full = Error::Overloaded {
-        what: "the number of live tails",
-    };
     let permit = Arc::clone(&shared.tails).try_acquire_owned();
-    let permit = permit.map_err(|_| full)?;
+    let permit = permit.map_err(|_full| Error::overloaded("the number of live tails"))?;
     let tail = Tail::open(&shared.gate, caller, want, permit).await?;
     // A proxy in between shall not gather it.
     let unbuffered = [(

@@ -63,6 +63,9 @@ pub enum Archiving {
 #[derive(Clone)]
 pub struct Console(Arc<Shared>);
 
+/// What came of a look at the database.
+type Look = Result<Arc<Glance>, Error>;
+
 /// What its requests and its task share.
 struct Shared {
     gate: Gate,
@@ -71,7 +74,7 @@ struct Shared {
     attention: Attention,
     /// The last look at the database and what came of it, for pages that ask at
     /// the same time: a database that is away is waited for once.
-    glance: tokio::sync::Mutex<Option<(Instant, Result<Arc<Glance>, Error>)>>,
+    glance: tokio::sync::Mutex<Option<(Instant, Look)>>,
     tails: Arc<Semaphore>,
 }
 
@@ -178,9 +181,9 @@ mod tests {
         let begun = Instant::now();
         attention.wait(limits::HISTORY_LOOK).await;
         assert_eq!(begun.elapsed(), Duration::ZERO);
-        tokio::time::advance(limits::CONSOLE_ATTENTION - Duration::from_millis(1)).await;
+        tokio::time::advance(limits::CONSOLE_ATTENTION / 2).await;
         assert!(attention.is_there());
-        tokio::time::advance(Duration::from_millis(1)).await;
+        tokio::time::advance(limits::CONSOLE_ATTENTION / 2).await;
         assert!(!attention.is_there());
         let begun = Instant::now();
         attention.wait(limits::HISTORY_LOOK).await;

@@ -62,6 +62,8 @@ impl Tail {
         want: Want,
         permit: OwnedSemaphorePermit,
     ) -> Result<Self, Error> {
+        let live = Component::parse(Component::LIVE).map_err(Error::field("component"))?;
+        gate.may_receive(&caller, &live, &want)?;
         let frontier = gate.settled_up_to(EventId::MAX).await?;
         let near = EventId::stored(frontier.get() - limits::CONSOLE_TAIL_BACK);
         let subscription = match subscribe(gate, &caller, &want, StartAt::After(near)).await {

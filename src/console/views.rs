@@ -1,5 +1,9 @@
-//! What the page is told, as JSON. Ids are texts: they have more digits than a
-//! browser's number. Times are milliseconds since 1970, ages milliseconds.
+//! What the page is told, as JSON: plain structures made from the stream's state.
+//!
+//! Ids are texts: they have more digits than a browser's number. Times are
+//! milliseconds since 1970, ages milliseconds. Long lists are cut, the worst
+//! first, and say how many there are. Each consumer says whether the caller may
+//! act on it; the gate judges by itself all the same.
 
 use std::{cmp::Reverse, time::Duration};
 

@@ -1,4 +1,9 @@
-//! Names with stars.
+//! Names with stars: `ORDER_*` for types and components in rights, `*:TMP_*` for
+//! consumers in rules of expiry.
+//!
+//! Letter case counts, a pattern describes the whole name, and there is nothing
+//! but stars: no classes and no escapes, because no name has a star. Matching
+//! takes at most the product of both lengths, whatever somebody has written.
 
 /// Describes names: `*` stands for any text, everything else for itself.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -23,7 +23,10 @@ use super::{
     handshake, rest, websocket,
 };
 use crate::{
-    auth, limits,
+    auth,
+    bodies::{self, Shape},
+    error::Error,
+    limits,
     listen::{Place, Transport},
     telemetry::traces,
 };
@@ -98,13 +101,21 @@ fn channel(shim: &Shim, request: &Request<Body>) -> Channel {
 
 /// The body, inside the limits.
 async fn body(shim: &Shim, request: Request<Body>) -> Result<Bytes, StatusCode> {
-    let limited = Limited::new(request.into_body(), shim.options.request_limit);
+    let bounded = bodies::bound(request.into_body(), Shape::Message, Into::into);
+    let limited = Limited::new(bounded, shim.options.request_limit);
     match timeout(limits::BODY_TIMEOUT, limited.collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(StatusCode::PAYLOAD_TOO_LARGE),
+        Ok(Err(error)) if is_full(&*error) => Err(StatusCode::SERVICE_UNAVAILABLE),
         Ok(Err(_)) => Err(StatusCode::BAD_REQUEST),
         Err(_) => Err(StatusCode::REQUEST_TIMEOUT),
     }
+}
+
+/// Whether too many bodies are on their way.
+fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source())
+        .any(|error| matches!(error.downcast_ref(), Some(Error::Overloaded { .. })))
 }
 
 fn answered(answer: Answer) -> Response<Body> {

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -53,9 +53,11 @@ pub(super) struct Peer {
 #[derive(Debug, Default)]
 struct Calls {
     last: u64,
+    /// Pushes so far.
+    pushed: u64,
     open: HashMap<u64, oneshot::Sender<Reply>>,
-    /// Ends the push to a consumer on this socket.
-    pushes: HashMap<ConsumerKey, CancellationToken>,
+    /// Ends the push to a consumer on this socket, by its number.
+    pushes: HashMap<ConsumerKey, (u64, CancellationToken)>,
 }
 
 impl Peer {
@@ -106,15 +108,23 @@ impl Peer {
         call.is_some_and(|call| call.send(reply(message.root())).is_ok())
     }
 
-    /// Ends the push to the same consumer on this socket; the token that ends
-    /// the new one.
-    pub(super) fn replace_push(&self, key: &ConsumerKey) -> CancellationToken {
-        let token = CancellationToken::new();
-        let before = self.calls().pushes.insert(key.clone(), token.clone());
-        if let Some(before) = before {
+    /// Ends the push to the same consumer on this socket, for a new one.
+    pub(super) fn replace_push(self: &Arc<Self>, key: &ConsumerKey) -> PushPlace {
+        let ended = CancellationToken::new();
+        let mut calls = self.calls();
+        calls.pushed += 1;
+        let number = calls.pushed;
+        let before = calls.pushes.insert(key.clone(), (number, ended.clone()));
+        drop(calls);
+        if let Some((_, before)) = before {
             before.cancel();
         }
-        token
+        PushPlace {
+            peer: Arc::clone(self),
+            key: key.clone(),
+            number,
+            ended,
+        }
     }
 
     /// Has the socket closed; the first reason counts.
@@ -148,6 +158,31 @@ struct Open<'a> {
 impl Drop for Open<'_> {
     fn drop(&mut self) {
         self.peer.calls().open.remove(&self.number);
+    }
+}
+
+/// A push's place on its socket; forgotten with the push.
+pub(super) struct PushPlace {
+    peer: Arc<Peer>,
+    key: ConsumerKey,
+    number: u64,
+    ended: CancellationToken,
+}
+
+impl PushPlace {
+    /// Cancelled when another push takes the place.
+    pub(super) fn replaced(&self) -> &CancellationToken {
+        &self.ended
+    }
+}
+
+impl Drop for PushPlace {
+    fn drop(&mut self) {
+        let mut calls = self.peer.calls();
+        let own = calls.pushes.get(&self.key);
+        if own.is_some_and(|(number, _)| *number == self.number) {
+            calls.pushes.remove(&self.key);
+        }
     }
 }
 

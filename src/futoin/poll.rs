@@ -58,6 +58,9 @@ impl Shim {
         if self.options.delivery == Delivery::Live && !component.is_live() {
             return Err(Fault::security("Reliable delivery is disabled"));
         }
+        let want = want(call.params)?;
+        // What follows asks the database.
+        self.gate.may_receive(&call.caller, &component, &want)?;
         let last_id = match call.params.get("last_id").and_then(Value::text) {
             // No position passes the frontier (ARCHITECTURE, rule 2), and the
             // original believes every number.
@@ -69,7 +72,7 @@ impl Shim {
             component,
             last_id,
             start: None,
-            want: want(call.params)?,
+            want,
             max_events: limits::MAX_GROUP_EVENTS,
             max_bytes: call.room.bytes.min(limits::MAX_GROUP_BYTES),
             max_wait: std::time::Duration::ZERO,

@@ -5,7 +5,6 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::sleep;
-use tokio_util::sync::CancellationToken;
 
 use super::{
     Delivery, Shim,
@@ -13,7 +12,7 @@ use super::{
     events::Unsendable,
     interface::{LARGE_MESSAGE, SMALL_MESSAGE},
     message::Fault,
-    peer::{NoAnswer, Peer},
+    peer::{NoAnswer, Peer, PushPlace},
     poll::{component, key, want},
     run::Run,
     source::Source,
@@ -41,8 +40,7 @@ pub(super) struct Push {
     /// Bytes of a call.
     pub(super) limit: usize,
     pub(super) peer: Arc<Peer>,
-    /// Another subscription of the consumer on this socket took its place.
-    replaced: CancellationToken,
+    place: Arc<PushPlace>,
 }
 
 impl Shim {
@@ -56,7 +54,9 @@ impl Shim {
         }
         let want = want(call.params)?;
         let peer = call.channel.peer.as_ref().ok_or_else(Fault::unexpected)?;
-        let replaced = peer.replace_push(&key);
+        // Who may not have another keeps the one that is there.
+        self.gate.may_receive(&call.caller, &component, &want)?;
+        let place = Arc::new(peer.replace_push(&key));
         let conflict = if live {
             Conflict::TakeOver
         } else {
@@ -88,7 +88,7 @@ impl Shim {
             caller: call.caller,
             receiver,
             limit,
-            replaced,
+            place,
             peer: Arc::clone(peer),
         };
         Ok(Done {
@@ -123,7 +123,9 @@ impl Push {
     /// Delivers until the end, and says goodbye.
     pub(super) async fn run(self, shim: Arc<Shim>) {
         let (key, peer) = (self.key.clone(), Arc::clone(&self.peer));
-        let replaced = self.replaced.clone();
+        // Held to the end: who comes next must find it.
+        let place = Arc::clone(&self.place);
+        let replaced = place.replaced();
         let delivery = Run::new(&shim, self).deliver();
         let Some(end) = replaced.run_until_cancelled(delivery).await else {
             return;

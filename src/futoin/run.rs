@@ -270,6 +270,7 @@ impl Offer {
     fn note_refusal(&self, attempt: u32, why: &str) {
         metrics::counter!(telemetry::FUTOIN_REFUSALS).increment(1);
         if attempt.is_multiple_of(LOGGED_REFUSALS) {
+            let why: String = why.chars().take(limits::LOGGED_REFUSAL).collect();
             tracing::warn!(consumer = %self.key, attempt, why, "the receiver does not take a group");
         }
     }

@@ -59,6 +59,7 @@ where
         ticks,
         heard: false,
         unanswered: 0,
+        asked: 0,
         desk: Desk {
             peer: Arc::new(Peer::new(out)),
             channel,
@@ -82,8 +83,16 @@ struct Socket<S> {
     heard: bool,
     /// Pings since then.
     unanswered: u32,
+    /// Pings of the client since the last tick.
+    asked: u32,
     desk: Desk,
 }
+
+/// An answer to each ping is kept until it can be sent.
+const FLOOD: Farewell = Farewell {
+    code: 1008,
+    reason: "too many pings",
+};
 
 /// Why a socket is over.
 enum End {
@@ -116,12 +125,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
                 incoming = incoming => {
                     self.heard = true;
                     match incoming {
+                        Some((Ok(Message::Ping(_)), _)) => {
+                            self.asked += 1;
+                            if self.asked > limits::SOCKET_PINGS_HEARD {
+                                return End::Farewell(FLOOD);
+                            }
+                        }
                         Some((Ok(message), place)) => self.desk.hear(message, place),
                         Some((Err(SocketError::Capacity(_)), _)) => return End::TooLarge,
                         Some((Err(_), _)) | None => return End::Gone,
                     }
                 }
                 _ = self.ticks.tick() => {
+                    self.asked = 0;
                     if !self.ask().await {
                         return End::Gone;
                     }
@@ -246,6 +262,8 @@ impl Desk {
         self.crowd.spawn(async move {
             let work = shim.answer(coder, Some(&doc), &channel);
             let answer = traces::serve(SPAN, None, work).await;
+            // Much larger than its message, and not to be kept while its sender waits.
+            drop(doc);
             if answer.refusal {
                 sleep(somewhat_more(shim.options.refusal_delay)).await;
             }

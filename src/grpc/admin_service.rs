@@ -68,10 +68,8 @@ impl AdminService for Front {
             limits::MAX_PAGE_SIZE,
             limits::MAX_PAGE_SIZE,
         )?;
-        let listed = self
-            .gate
-            .consumers(&caller, &request.page_token, size)
-            .await?;
+        let after = fields::page_token(&request.page_token)?;
+        let listed = self.gate.consumers(&caller, after, size).await?;
         // The token is the last ident; a full page may have a next one.
         let last = listed.last().filter(|_| listed.len() == size);
         Ok(Response::new(ListConsumersResponse {

@@ -8,13 +8,23 @@ use uuid::Uuid;
 use crate::{
     error::Error,
     event::{
-        Component, EventData, EventId, EventType, Label, Moment, NewEvent, StartAt, User, Want,
+        Component, ConsumerKey, EventData, EventId, EventType, Label, Moment, NewEvent, StartAt,
+        User, Want,
     },
     limits, proto,
 };
 
 pub(super) fn component(text: &str) -> Result<Component, Error> {
     Component::parse(text).map_err(Error::field("component"))
+}
+
+/// The last consumer of the page before; empty for the first one.
+pub(super) fn page_token(text: &str) -> Result<&str, Error> {
+    if text.is_empty() || ConsumerKey::from_ident(text).is_some() {
+        return Ok(text);
+    }
+    let rule = "must be empty or the next_page_token of an answer";
+    Err(Error::invalid("page_token", rule))
 }
 
 pub(super) fn user(text: &str, caller: &User) -> Result<User, Error> {

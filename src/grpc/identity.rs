@@ -1,6 +1,6 @@
 //! Who calls: found out before a message is read, so that nobody unknown can
 //! have one decoded. Probes ask without credentials; everything else, server
-//! reflection included, is for users if there are any.
+//! reflection and the stream of healths included, is for users if there are any.
 
 use axum::{
     extract::{Request, State},
@@ -12,8 +12,8 @@ use tonic::Status;
 
 use crate::{auth::Authority, error::Error};
 
-/// The one service that is open.
-const HEALTH: &str = "/grpc.health.v1.Health/";
+/// The one call that is open.
+const PROBE: &str = "/grpc.health.v1.Health/Check";
 
 /// Puts the [`crate::auth::Principal`] beside the request, or refuses it.
 pub(super) async fn identify(
@@ -21,7 +21,7 @@ pub(super) async fn identify(
     mut request: Request,
     next: Next,
 ) -> Response {
-    if request.uri().path().starts_with(HEALTH) {
+    if request.uri().path() == PROBE {
         return next.run(request).await;
     }
     match authority.of_headers(request.headers(), request.extensions()) {

@@ -1,5 +1,9 @@
 //! What is measured of every call: how often, how it ended, how long it took,
 //! and the span that it is part of.
+//!
+//! It stands around all services, so that a call that is refused before its
+//! handler counts too. Labels are of a fixed set: a caller cannot make series by
+//! inventing methods.
 
 use axum::{extract::Request, middleware::Next, response::Response};
 use tokio::time::Instant;

@@ -4,33 +4,36 @@
 //! and nothing else happens here: no state, no SQL, no decisions about events.
 
 mod admin_service;
-mod bodies;
 mod codec;
 mod fields;
-#[cfg(any(test, feature = "fuzz"))]
-pub mod fuzz;
 mod gen_service;
 mod identity;
 mod malformed;
 mod meter;
+mod pages;
 mod poll_service;
 mod push_service;
 mod status;
 pub mod wire;
 
 use axum::{
-    Router,
+    BoxError, Router,
+    extract::Request as HttpRequest,
     middleware::{from_fn, from_fn_with_state, map_request, map_response},
 };
 use tonic::{Request, Status, service::Routes};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-use self::server::{
-    admin_service_server::AdminServiceServer, gen_service_server::GenServiceServer,
-    poll_service_server::PollServiceServer, push_service_server::PushServiceServer,
+use self::{
+    pages::Pages,
+    server::{
+        admin_service_server::AdminServiceServer, gen_service_server::GenServiceServer,
+        poll_service_server::PollServiceServer, push_service_server::PushServiceServer,
+    },
 };
 use crate::{
     auth::{Authority, Denied, Gate, Principal},
+    bodies::{self, Shape},
     error::Error,
     limits,
     origins::Origins,
@@ -91,7 +94,7 @@ pub async fn routes(
     set_health(&reporter, false).await;
     let mut services = Routes::builder();
     services
-        .add_service(health)
+        .add_service(health.max_decoding_message_size(limits::MAX_HEALTH_REQUEST_BYTES))
         .add_service(
             GenServiceServer::new(front.clone())
                 .max_decoding_message_size(limits::MAX_MESSAGE_BYTES)
@@ -118,9 +121,11 @@ pub async fn routes(
             .add_service(reflection().build_v1alpha()?);
     }
     let mut router = services.routes().prepare().into_axum_router();
-    let room = bodies::Room::default();
-    let bound = move |request| std::future::ready(room.bound(request));
-    router = router.layer(map_request(bound));
+    router = router.layer(map_request(async |request| bound(request)));
+    let pages = Pages {
+        named: features.web_origins.clone(),
+        open: authority.is_open(),
+    };
     router = router.layer(from_fn_with_state(authority, identity::identify));
     router = router.layer(map_response(malformed::name_the_field));
     router = router.layer(from_fn(meter::measure));
@@ -130,7 +135,24 @@ pub async fn routes(
             router = router.layer(features.web_origins.layer());
         }
     }
+    router = router.layer(from_fn_with_state(pages, pages::admit));
     Ok((router, reporter))
+}
+
+/// Calls whose caller sends more than one message.
+const OF_MANY_MESSAGES: [&str; 2] = ["/ImportEvents", "/ServerReflectionInfo"];
+
+/// The request, its body inside the bounds.
+fn bound(request: HttpRequest) -> HttpRequest {
+    let path = request.uri().path();
+    let many = OF_MANY_MESSAGES.iter().any(|name| path.ends_with(name));
+    let shape = if many {
+        Shape::Messages
+    } else {
+        Shape::Message
+    };
+    let told = |error| -> BoxError { Status::from(error).into() };
+    request.map(|body| bodies::bound(body, shape, told))
 }
 
 fn reflection() -> tonic_reflection::server::Builder<'static> {

@@ -1,5 +1,9 @@
-//! What a certificate says about its owner, and until when. Whether it is to be
-//! believed is no business of this file: rustls has judged it before.
+//! What a certificate says about its owner, and until when.
+//!
+//! Of clients it is the [`PeerCertificate`] of their requests, whose names `auth`
+//! looks for among its users; of a listener, what it shows and when that expires.
+//! Whether it is to be believed is no business of this file: rustls has judged it
+//! before.
 
 use std::sync::Arc;
 

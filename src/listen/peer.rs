@@ -1,4 +1,8 @@
 //! Who is at the other end of a connection, as far as the connection tells.
+//!
+//! The accept loop puts a [`Transport`] among the extensions of each request: what
+//! an address may open is counted by it, and the audit log names it. It says where
+//! a request comes from, never who sent it: that is `auth`'s to find out.
 
 use std::{
     fmt,

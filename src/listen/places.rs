@@ -137,22 +137,22 @@ impl Drop for Open {
 mod tests {
     use super::*;
 
-    fn from(text: &str) -> Option<IpAddr> {
-        Some(text.parse().unwrap())
+    fn take(places: &Arc<Places>, from: &str) -> Result<Place, Full> {
+        places.take(Some(from.parse().unwrap()))
     }
 
     #[test]
     fn an_address_has_its_share_and_others_theirs() {
         let places = Places::new("test", 4, Some(2));
-        let first = places.take(from("10.0.0.1")).ok().unwrap();
+        let first = take(&places, "10.0.0.1").ok().unwrap();
         // The same address as IPv6 writes it.
-        let second = places.take(from("::ffff:10.0.0.1")).ok().unwrap();
-        assert_eq!(places.take(from("10.0.0.1")).err(), Some(Full::Address));
-        let _other = places.take(from("10.0.0.2")).ok().unwrap();
+        let second = take(&places, "::ffff:10.0.0.1").ok().unwrap();
+        assert_eq!(take(&places, "10.0.0.1").err(), Some(Full::Address));
+        let _other = take(&places, "10.0.0.2").ok().unwrap();
         drop(second);
-        let again = places.take(from("10.0.0.1")).ok().unwrap();
+        let again = take(&places, "10.0.0.1").ok().unwrap();
         let _unix = places.take(None).ok().unwrap();
-        assert_eq!(places.take(from("10.0.0.3")).err(), Some(Full::All));
+        assert_eq!(take(&places, "10.0.0.3").err(), Some(Full::All));
         drop((first, again));
         assert_eq!(places.taken().len(), 1);
     }
@@ -160,19 +160,16 @@ mod tests {
     #[test]
     fn a_network_of_ipv6_is_one_address() {
         let places = Places::new("test", 4, Some(1));
-        let _first = places.take(from("2001:db8::1")).ok().unwrap();
-        assert_eq!(
-            places.take(from("2001:db8::2:1")).err(),
-            Some(Full::Address)
-        );
-        assert!(places.take(from("2001:db8:0:1::1")).is_ok());
+        let _first = take(&places, "2001:db8::1").ok().unwrap();
+        assert_eq!(take(&places, "2001:db8::2:1").err(), Some(Full::Address));
+        assert!(take(&places, "2001:db8:0:1::1").is_ok());
     }
 
     #[test]
     fn nothing_is_counted_without_a_bound() {
         let places = Places::new("test", 4, None);
         let _held: Vec<_> = (0..4)
-            .map(|_| places.take(from("10.0.0.1")).ok().unwrap())
+            .map(|_| take(&places, "10.0.0.1").ok().unwrap())
             .collect();
         assert!(places.taken().is_empty());
     }

@@ -97,6 +97,7 @@ impl Tls {
         let contents = Contents::read(&files)?;
         let (config, certificate) = contents.config(&files)?;
         tell(listener, &files, &certificate);
+        begin_counting(listener);
         Ok(Self {
             listener,
             judged: Some(contents.mark()),
@@ -282,6 +283,15 @@ fn unusable(path: &Path, what: impl fmt::Display) -> TlsFault {
     TlsFault::Unusable {
         path: path.to_owned(),
         what: what.to_string(),
+    }
+}
+
+/// What an alert looks for is there before it happens for the first time.
+fn begin_counting(listener: &'static str) {
+    metrics::gauge!(telemetry::TLS_RELOAD_FAILING, "listener" => listener).set(0.0);
+    for outcome in ["ok", "failed"] {
+        metrics::counter!(telemetry::TLS_RELOADS, "listener" => listener, "outcome" => outcome)
+            .increment(0);
     }
 }
 

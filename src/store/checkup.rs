@@ -4,10 +4,10 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
-use super::{Append, Error, Store};
-use crate::event::{EventData, EventId, EventType, NewEvent, User};
+use super::{Error, Store};
+use crate::event::EventId;
 
 /// How a check went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,12 +49,8 @@ pub struct Finding {
 #[derive(Debug, Default)]
 pub(super) struct Checkup(pub(super) Vec<Finding>);
 
-/// Type of the event that a probe adds.
-const PROBE_TYPE: &str = "DOCTOR";
-
-/// How long that may take to be read again, looked at so often.
-const PROBE_LIMIT: Duration = Duration::from_secs(10);
-const PROBE_LOOK: Duration = Duration::from_millis(1);
+/// The last check of all but one: whatever the service needs was found.
+pub const READING: &str = "reading";
 
 /// A tail is looked at this often at most until it has nothing more to prove.
 const LOOKS: usize = 100;
@@ -75,6 +71,21 @@ impl Checkup {
         remedy: impl Into<String>,
     ) {
         self.find(check, Verdict::Warning, text, Some(remedy.into()));
+    }
+
+    /// A warning of all these faults and their remedies, unless there are none.
+    pub(super) fn gather(
+        &mut self,
+        check: &'static str,
+        fine: impl Into<String>,
+        faults: impl IntoIterator<Item = (String, String)>,
+    ) {
+        let (faults, remedies): (Vec<_>, Vec<_>) = faults.into_iter().unzip();
+        if faults.is_empty() {
+            self.ok(check, fine);
+        } else {
+            self.warn(check, faults.join("; "), remedies.join("; "));
+        }
     }
 
     /// A problem, unless it went well.
@@ -146,7 +157,7 @@ impl Checkup {
 
     /// Reads as the service does while somebody listens, and writes nothing.
     pub(super) async fn reading(&mut self, store: &dyn Store) {
-        const CHECK: &str = "reading";
+        const CHECK: &str = READING;
         let mut tail = store.tail();
         let begun = Instant::now();
         let first = tail.frontier(EventId::START).await;
@@ -207,59 +218,6 @@ impl Checkup {
             None => self.ok(CHECK, format!("{} write events now", blockers.len())),
         }
     }
-
-    /// Adds an event, and sees that the tail finds it.
-    pub(super) async fn probe(&mut self, store: &dyn Store) {
-        const CHECK: &str = "wake-up";
-        match probe(store).await {
-            Ok((id, Some(took))) => self.ok(
-                CHECK,
-                format!(
-                    "event {id} of type {PROBE_TYPE} was read {:.1} ms after its commit; it stays in \
-                     the queue",
-                    millis(took)
-                ),
-            ),
-            Ok((id, None)) => self.warn(
-                CHECK,
-                format!("event {id} is committed, but was not settled within {PROBE_LIMIT:?}"),
-                "see the open transactions above",
-            ),
-            Err(error) => {
-                self.judge(CHECK, Err(error));
-            }
-        }
-    }
-}
-
-/// The id of an event that was added, and how long after its commit it was
-/// settled.
-async fn probe(store: &dyn Store) -> Result<(EventId, Option<Duration>), Error> {
-    let event = NewEvent {
-        kind: EventType::parse(PROBE_TYPE).expect("it is a type"),
-        data: EventData::parse("{}".to_owned()).expect("it is JSON"),
-    };
-    let append = Append {
-        user: User::local(),
-        request_id: None,
-        events: vec![event],
-    };
-    let mut tail = store.tail();
-    let mut known = tail.frontier(EventId::START).await?.frontier;
-    let outcomes = store.append(std::slice::from_ref(&append)).await?;
-    let committed = Instant::now();
-    let ids = outcomes.into_iter().next().expect("one for each request");
-    let id = ids
-        .map_err(|refusal| Error::Contract(refusal.to_string()))?
-        .first();
-    while committed.elapsed() < PROBE_LIMIT {
-        known = tail.frontier(known).await?.frontier.max(known);
-        if known >= id {
-            return Ok((id, Some(committed.elapsed())));
-        }
-        sleep(PROBE_LOOK).await;
-    }
-    Ok((id, None))
 }
 
 fn millis(duration: Duration) -> f64 {

@@ -24,7 +24,7 @@ use uuid::Uuid;
 
 use crate::event::{ConsumerKey, Event, EventId, Label, Moment, NewEvent, User, Want};
 
-pub use checkup::{Finding, Verdict};
+pub use checkup::{Finding, READING, Verdict};
 pub use rows::{IdRuns, Names};
 pub use upkeep::{
     Claim, Claimed, Discard, Discardable, Discarded, Expired, Expiry, Fence, Hold, Lease, Task,

@@ -73,9 +73,7 @@ impl<L: Lane> Batcher<L> {
     /// Waits until the request's batch was committed. Once queued, the request
     /// is carried out even if the caller goes away.
     pub(super) async fn submit(&self, request: L::Request) -> Result<L::Answer, Error> {
-        let full = || Error::Overloaded {
-            what: self.bounds.name,
-        };
+        let full = || Error::overloaded(self.bounds.name);
         let (_, bytes) = L::weight(&request);
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         let bytes = Arc::clone(&self.bytes)

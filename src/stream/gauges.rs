@@ -1,4 +1,10 @@
 //! Figures that are only worth computing when somebody looks at the metrics.
+//!
+//! The HTTP front asks for them at each scrape. Those of this process are set even
+//! if the database does not answer. Those of consumers, transactions and the
+//! archive come as samples, so that a series vanishes with what it describes; their
+//! number is bounded ([`limits::CONSUMER_SERIES`], [`limits::NAMED`]), and who is
+//! furthest behind or oldest stays among them.
 
 use std::{cmp::Reverse, time::Duration};
 

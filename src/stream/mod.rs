@@ -188,12 +188,8 @@ impl EventStream {
         let journeys = Journeys::new();
         let lane = AddLane::new(Arc::clone(&store), Arc::clone(&tailer), journeys.clone());
         let writer = writer::start(lane, tasks);
-        let positions = positions::start(
-            Arc::clone(&store),
-            Arc::clone(&hub),
-            Arc::clone(&tailer),
-            tasks,
-        );
+        let (of, at) = (Arc::clone(&store), Arc::clone(&hub));
+        let positions = positions::start(of, at, Arc::clone(&tailer), tasks);
         let engine = Engine {
             store,
             history,

@@ -60,9 +60,7 @@ impl EventStream {
         }
         let permit = Arc::clone(&engine.subscriptions)
             .try_acquire_owned()
-            .map_err(|_full| Error::Overloaded {
-                what: "the number of push streams",
-            })?;
+            .map_err(|_full| Error::overloaded("the number of push streams"))?;
         let listening = engine.tailer.listen();
         engine.tailer.prove().await?;
         let id = Uuid::new_v4();

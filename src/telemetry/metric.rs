@@ -92,6 +92,7 @@ use Kind::{Counter, Gauge, Histogram};
 
 const CONSUMER: &[&str] = &["user", "component"];
 const ARCHIVED: &str = "once something archives";
+const ENCRYPTED: &str = "of listeners with TLS";
 const EXPIRING: &str = "with `consumers.expire`";
 const FUTOIN: &str = "after the first FutoIn request";
 const SERVED: &str = "after the first such call";
@@ -99,6 +100,7 @@ const TRACING: &str = "with `otlp.endpoint`";
 const UPKEEP: &str = "with upkeep";
 const DISCARDING: &str = "with `discard.enabled`";
 const STALLED: &str = "while the frontier waits (never on SQLite)";
+const USERS: &str = "with `auth.file`";
 const REGISTERED: &str = "while a consumer is registered";
 
 /// Every metric, in the order of the page.
@@ -504,7 +506,8 @@ pub const CATALOGUE: &[Metric] = &[
         names::GRPC_REQUESTS,
         "calls",
         "calls over gRPC; of a push stream, its beginning",
-        "UNAVAILABLE and RESOURCE_EXHAUSTED are the service's, most others the caller's",
+        "UNAVAILABLE is the service's, most others the caller's; RESOURCE_EXHAUSTED is one of \
+         `eventstream_overloads_total` and `eventstream_quota_refusals_total`",
     )
     .by(&["method", "code"])
     .only(SERVED),
@@ -522,7 +525,7 @@ pub const CATALOGUE: &[Metric] = &[
         names::FUTOIN_REQUESTS,
         "calls",
         "requests of FutoIn clients: ok or the error's name",
-        "",
+        "InternalError is the service's, or a consumer that is stopped; most others the caller's",
     )
     .by(&["function", "outcome"])
     .only(FUTOIN),
@@ -580,52 +583,58 @@ pub const CATALOGUE: &[Metric] = &[
         "renew it: new files are taken while streams go on",
     )
     .by(&["listener"])
-    .only("listeners with TLS"),
+    .only(ENCRYPTED),
     metric(
         Counter,
         names::TLS_RELOADS,
         "times",
-        "times that changed files of TLS were taken or not",
-        "not: the log says what is wrong with them",
+        "times that changed files of TLS were taken (ok) or not (failed)",
+        "failed: the log says what is wrong with them",
     )
     .by(&["listener", "outcome"])
-    .only("listeners with TLS, after a change"),
+    .only(ENCRYPTED),
     metric(
         Gauge,
         names::TLS_RELOAD_FAILING,
-        "",
+        "0 or 1",
         "1 while the files of a listener's TLS cannot be used and older ones are",
         "mend the files before the older ones expire; the log names the fault",
     )
     .by(&["listener"])
-    .only("listeners with TLS, after a change"),
+    .only(ENCRYPTED),
     metric(
         Counter,
         names::REFUSALS,
         "requests",
-        "requests refused: without credentials, without the right, or ended because the \
-         caller is no longer who it was",
+        "requests refused: unauthenticated, not_allowed, or ended because the caller is no \
+         longer who it was",
         "the log of the target `audit` names who and what",
     )
-    .by(&["reason"])
-    .only("`auth.file`, after a refusal"),
+    .by(&["reason"]),
     metric(
         Gauge,
         names::USERS_STALE,
-        "",
+        "0 or 1",
         "1 while the file of users cannot be read and those before stay in force",
         "mend the file; the log names the fault",
     )
-    .only("`auth.file`"),
+    .only(USERS),
     metric(
         Counter,
         names::QUOTA_REFUSALS,
         "requests",
-        "what users were refused because of their quota",
+        "what users were refused because of their quota: calls, events, bytes or streams",
         "a runaway client, or raise `limits.…` or the user's own limits",
     )
-    .by(&["what"])
-    .only("after a refusal"),
+    .by(&["what"]),
+    metric(
+        Counter,
+        names::OVERLOADS,
+        "requests",
+        "requests refused because the service had no room: writer, streams, messages on their \
+         way",
+        "the database is slower than what comes in, or there are too many streams",
+    ),
     metric(
         Counter,
         names::TRACE_SPANS,
@@ -694,8 +703,8 @@ pub fn find(name: &str) -> Option<&'static Metric> {
     CATALOGUE.iter().find(|metric| metric.name == name)
 }
 
-/// Tells the recorder what each metric means, and begins those that have no
-/// labels: a rate needs to see the zero before the first event.
+/// Tells the recorder what each metric means, and begins those whose labels are
+/// known beforehand: a rate needs to see the zero before the first event.
 pub(super) fn describe() {
     for metric in CATALOGUE.iter().filter(|metric| metric.is_ours()) {
         let (name, meaning) = (metric.name, metric.meaning);
@@ -720,6 +729,12 @@ pub(super) fn describe() {
     for class in ["unavailable", "lost", "discarded", "contract"] {
         metrics::counter!(names::DATABASE_ERRORS, "class" => class).increment(0);
         metrics::counter!(names::ARCHIVE_ERRORS, "class" => class).increment(0);
+    }
+    for reason in ["unauthenticated", "not_allowed", "ended"] {
+        metrics::counter!(names::REFUSALS, "reason" => reason).increment(0);
+    }
+    for what in ["calls", "events", "bytes", "streams"] {
+        metrics::counter!(names::QUOTA_REFUSALS, "what" => what).increment(0);
     }
 }
 

@@ -1,4 +1,8 @@
-//! The names of all metrics. What each means is in [`super::CATALOGUE`].
+//! The names of all metrics, for those who count and for those who look.
+//!
+//! Each is one constant, so that a name is spelt once. What it means, its labels
+//! and what an operator does about it is in [`super::CATALOGUE`], without which
+//! a metric does not exist: tests compare both with what a service exposes.
 
 /// Events stored for callers of `AddEvent` and `AddEvents`.
 pub const EVENTS_ADDED: &str = "eventstream_events_added_total";
@@ -112,6 +116,8 @@ pub const CONNECTIONS_REFUSED: &str = "eventstream_connections_refused_total";
 /// What users were refused because of their quota, by `what`: `calls`,
 /// `events`, `bytes` or `streams`.
 pub const QUOTA_REFUSALS: &str = "eventstream_quota_refusals_total";
+/// What was refused because the service had no room for it.
+pub const OVERLOADS: &str = "eventstream_overloads_total";
 /// When the certificate of a `listener` expires, in seconds of the Unix time.
 pub const TLS_EXPIRES: &str = "eventstream_tls_certificate_expires_timestamp_seconds";
 /// Times that changed files of TLS were taken or not, by `listener`, `outcome`.

@@ -1,4 +1,9 @@
 //! Logging that stays readable while the same thing happens again and again.
+//!
+//! A database that is away fails every call, and a flood of connections is refused
+//! one by one: one line in an interval is enough, if it says for how many it
+//! stands. Metrics count all of them. It takes no lock: it stands where things are
+//! worst.
 
 use std::{
     sync::{

@@ -14,6 +14,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("store", &["event", "limits"]),
     ("error", &["event", "store", "telemetry"]),
     ("quota", &["error", "event", "limits", "telemetry"]),
+    ("bodies", &["error", "limits"]),
     (
         "stream",
         &[
@@ -43,6 +44,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "grpc",
         &[
             "auth",
+            "bodies",
             "error",
             "event",
             "limits",
@@ -57,6 +59,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "futoin",
         &[
             "auth",
+            "bodies",
             "error",
             "event",
             "lifecycle",
@@ -82,7 +85,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("http", &["auth", "lifecycle", "limits", "telemetry"]),
     (
         "console",
-        &["auth", "error", "event", "limits", "store", "stream"],
+        &[
+            "auth", "error", "event", "limits", "origins", "store", "stream",
+        ],
     ),
     (
         "config",
@@ -115,6 +120,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "lifecycle",
             "limits",
             "listen",
+            "origins",
+            "proto",
             "quota",
             "store",
             "stream",
@@ -122,7 +129,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "upkeep",
         ],
     ),
-    ("doctor", &["app", "config", "store"]),
+    (
+        "doctor",
+        &["app", "config", "event", "lifecycle", "store", "stream"],
+    ),
     // An application beside the service: it starts the whole, has SQL of its
     // own, and nobody but `main` knows it.
     (

@@ -635,19 +635,6 @@ async fn rights_are_those_of_every_front() {
     register(&mut clients, "SHOP").await;
     add(&mut clients, "ORDER_NEW", "1").await;
     add(&mut clients, "SECRET", "2").await;
-    let strangers = [Browser::at(&server), bearing(&server, "nonsense")];
-    for stranger in strangers {
-        assert_eq!(stranger.get("/console/").await.status, StatusCode::OK);
-        for path in ["state", "history", "tail"] {
-            let answer = stranger.get(&format!("/console/api/{path}")).await;
-            assert_eq!(
-                answer.reason(),
-                (401, "UNAUTHENTICATED".to_owned()),
-                "{path}"
-            );
-            assert_eq!(answer.headers[header::WWW_AUTHENTICATE], "Bearer");
-        }
-    }
     let refused = (403, "NOT_ALLOWED".to_owned());
     let seek = json!({"consumer": {"user": "all", "component": "SHOP"}, "to": {"now": true}});
     for (token, sees, tails, moves) in [
@@ -692,6 +679,21 @@ async fn rights_are_those_of_every_front() {
         .get("/console/api/tail?types=SECRET")
         .await;
     assert_eq!(hidden.reason(), refused);
+}
+
+#[tokio::test]
+async fn strangers_see_the_page_and_nothing_in_it() {
+    let server = guarded(&several()).start().await;
+    let strangers = [Browser::at(&server), bearing(&server, "nonsense")];
+    for stranger in strangers {
+        assert_eq!(stranger.get("/console/").await.status, StatusCode::OK);
+        for path in ["state", "history", "tail"] {
+            let answer = stranger.get(&format!("/console/api/{path}")).await;
+            let unknown = (401, "UNAUTHENTICATED".to_owned());
+            assert_eq!(answer.reason(), unknown, "{path}");
+            assert_eq!(answer.headers[header::WWW_AUTHENTICATE], "Bearer");
+        }
+    }
     // With users no page of another name can do anything.
     let named = Browser::saying(&server, "host", "eventstream.example");
     assert_eq!(named.get("/console/").await.status, StatusCode::OK);

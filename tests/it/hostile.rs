@@ -1,29 +1,33 @@
-//! A campaign against the service: whatever is sent, its memory stays bounded and
-//! a bystander is served. `make hostile` sends far more, and prints the table
-//! of SECURITY.md.
+//! A campaign against the service: whatever is sent, its memory stays bounded, a
+//! bystander is served, and nothing is told to who may not know it. Each attack
+//! asserts what the service did. `make hostile` sends far more, looks at the
+//! bystander's latency, and prints the table of SECURITY.md.
 
 mod attacks;
+mod caller;
 mod http2;
 mod scene;
 
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 
-use self::scene::{Account, Strength, withstand};
+use self::scene::{Account, Scene, Strength, withstand};
 use crate::{
-    server::{Builder, Clients, Server},
+    auth::stage::{guarded, user},
+    server::{Builder, Clients},
     tls::{Authority, server_params, with_tls},
 };
 
-/// Room for every attack; sockets are attacked in greater number than is usual.
+/// Attackers may add events; sockets are attacked in greater number than is usual.
 fn builder() -> Builder {
-    Server::builder().arg("--grpc-max-connections=12000")
+    let rights = "generate = ['*']\nconsume = ['*']\ntypes = ['*']";
+    let users = user("bystander", rights) + &user("attacker", "generate = ['*']");
+    guarded(&users)
+        .token("bystander")
+        .arg("--grpc-max-connections=12000")
+        .arg("--http-metrics-open=true")
 }
 
-async fn campaign(
-    name: &str,
-    strength: Strength,
-    attack: impl AsyncFnOnce(&Server, Strength) -> Account,
-) {
+async fn campaign(name: &str, strength: Strength, attack: impl AsyncFnOnce(&Scene) -> Account) {
     let server = builder().start().await;
     let clients = server.clients().await;
     withstand(name, server, clients, strength, attack).await;
@@ -33,7 +37,7 @@ async fn campaign(
 async fn campaign_over_tls(
     name: &str,
     strength: Strength,
-    attack: impl AsyncFnOnce(&Server, Strength) -> Account,
+    attack: impl AsyncFnOnce(&Scene) -> Account,
 ) {
     let ca = Authority::new();
     let builder = builder();
@@ -43,7 +47,7 @@ async fn campaign_over_tls(
     let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca.pem()));
     let endpoint = Endpoint::from_shared(uri).expect("an address");
     let channel = endpoint.tls_config(tls).expect("a CA").connect().await;
-    let clients = Clients::over(channel.expect("connected"));
+    let clients = Clients::with_token(channel.expect("connected"), "bystander");
     withstand(name, server, clients, strength, attack).await;
 }
 

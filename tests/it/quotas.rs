@@ -6,10 +6,7 @@ use tonic_types::StatusExt as _;
 
 use crate::{
     calls::{ack, add_many, after, metric, refused},
-    futoin::{
-        builder,
-        client::{message, post},
-    },
+    futoin::{builder, client::post},
     round_trip::{add, next_group, ready, subscribe},
     server::{Clients, Server, eventually},
 };
@@ -27,8 +24,8 @@ async fn try_add(clients: &mut Clients, data: &str) -> Result<i64, Status> {
 /// The same user by FutoIn.
 async fn add_by_futoin(server: &Server) -> String {
     let p = r#"{"type":"KIND","data":1}"#;
-    let sec = r#","sec":"local:pass""#;
-    post(server, &message("futoin.evt.gen:1.1:addEvent", p, sec)).await
+    let message = format!(r#"{{"f":"futoin.evt.gen:1.1:addEvent","p":{p},"sec":"local:pass"}}"#);
+    post(server, &message).await
 }
 
 /// Which quota a call is refused by; the refusal says when to come back.

@@ -161,17 +161,23 @@ async fn send(
     (head.status, head.headers, body)
 }
 
+/// A call as a browser sends it for a page of this origin.
+fn from_page(server: &Server, method: &str, origin: &str, kind: &str) -> request::Builder {
+    let address = server.grpc_address();
+    Request::post(format!("http://{address}/futoin.evt.v1.{method}"))
+        .header("content-type", kind)
+        .header("x-grpc-web", "1")
+        .header("origin", origin)
+}
+
 /// A gRPC-Web call; the answer's frames as (flags, content).
 async fn web_call(
     server: &Server,
+    origin: &str,
     method: &str,
     message: &[u8],
 ) -> (http::HeaderMap, Vec<(u8, Bytes)>) {
-    let address = server.grpc_address();
-    let request = Request::post(format!("http://{address}/futoin.evt.v1.{method}"))
-        .header("content-type", "application/grpc-web+proto")
-        .header("x-grpc-web", "1")
-        .header("origin", "http://shop.example");
+    let request = from_page(server, method, origin, "application/grpc-web+proto");
     let len = u32::try_from(message.len()).expect("short");
     let body = [&[0][..], &len.to_be_bytes(), message].concat();
     let (status, headers, mut body) = send(request, body).await;
@@ -195,8 +201,9 @@ async fn browsers_call_through_grpc_web_over_http_1() {
         data_json: "1".to_owned(),
         request_id: String::new(),
     };
-    let (headers, frames) =
-        web_call(&server, "GenService/AddEvent", &request.encode_to_vec()).await;
+    let own = format!("http://{}", server.grpc_address());
+    let message = request.encode_to_vec();
+    let (headers, frames) = web_call(&server, &own, "GenService/AddEvent", &message).await;
     assert_eq!(headers["content-type"], "application/grpc-web+proto");
     let [(0, message), (0x80, trailers)] = &frames[..] else {
         panic!("a message and trailers: {frames:?}");
@@ -207,7 +214,7 @@ async fn browsers_call_through_grpc_web_over_http_1() {
     assert!(trailers.contains("grpc-status:0"), "{trailers}");
 
     // Refusals carry their reason here too.
-    let (headers, frames) = web_call(&server, "GenService/AddEvent", b"\x0a\x01\xff").await;
+    let (headers, frames) = web_call(&server, &own, "GenService/AddEvent", b"\x0a\x01\xff").await;
     let said = format!("{headers:?} {frames:?}");
     assert!(said.contains("grpc-status"), "{said}");
     assert!(
@@ -254,8 +261,8 @@ async fn pages_of_configured_origins_may_call_and_no_others() {
             .contains_key(ALLOWED)
     );
 
-    // The call of `web_call` comes from the other one.
-    let (headers, _) = web_call(&server, "AdminService/GetStatus", b"").await;
+    let page = "http://shop.example";
+    let (headers, _) = web_call(&server, page, "AdminService/GetStatus", b"").await;
     assert_eq!(headers[ALLOWED], "http://shop.example");
     let exposed = headers["access-control-expose-headers"]
         .to_str()
@@ -268,6 +275,45 @@ async fn pages_of_configured_origins_may_call_and_no_others() {
             .await
             .contains_key(ALLOWED)
     );
+}
+
+#[tokio::test]
+async fn what_pages_of_others_send_unasked_is_not_taken() {
+    let server = Server::start().await;
+    let address = server.grpc_address();
+    let (_, port) = address.rsplit_once(':').expect("a port");
+    let method = "GenService/AddEvent";
+    let event = b"\0\0\0\0\x06\x0a\x01A\x12\x011";
+    let grpc = "application/grpc-web+proto";
+    let own = format!("http://{address}");
+    let named = format!("http://evil.example:{port}");
+    for (origin, host, kind, status) in [
+        ("http://evil.example", address, grpc, StatusCode::FORBIDDEN),
+        ("null", address, grpc, StatusCode::FORBIDDEN),
+        // Somebody else's DNS leads here.
+        (
+            &named,
+            &named["http://".len()..],
+            grpc,
+            StatusCode::FORBIDDEN,
+        ),
+        // A browser sends this without asking.
+        (
+            &own,
+            address,
+            "text/plain",
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        ),
+    ] {
+        let request = from_page(&server, method, origin, kind).header("host", host);
+        let (answered, _, _) = send(request, Bytes::from_static(event)).await;
+        assert_eq!(answered, status, "{origin} {host} {kind}");
+    }
+    assert_eq!(server.sqlite("SELECT count(*) FROM evt_queue"), "0");
+    let request = from_page(&server, method, &own, grpc);
+    let (answered, headers, _) = send(request, Bytes::from_static(event)).await;
+    assert_eq!(answered, StatusCode::OK, "{headers:?}");
+    assert_eq!(server.sqlite("SELECT count(*) FROM evt_queue"), "1");
 }
 
 async fn get(server: &Server, path: &str) -> (StatusCode, String) {

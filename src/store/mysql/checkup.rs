@@ -1,5 +1,9 @@
 //! What `eventstream doctor` asks of MySQL and MariaDB: the rules of the start,
 //! and settings that the guarantee does not rest on but an operator should know.
+//!
+//! The service's sessions state what they need, and are looked at whether they
+//! have it. Those of applications begin as the server is set up, which is where
+//! events are refused or held back without the service's doing.
 
 use sqlx::MySqlConnection;
 
@@ -17,15 +21,14 @@ use crate::{
 const APART: u32 = 3;
 
 impl MysqlStore {
-    /// Looks at everything that the service needs. Changes nothing, unless it is
-    /// to `probe`: then an event is added.
-    pub async fn examine(options: MysqlOptions, probe: bool) -> Vec<Finding> {
+    /// Looks at everything that the service needs, and changes nothing.
+    pub async fn examine(options: MysqlOptions) -> Vec<Finding> {
         let mut checkup = Checkup::default();
         let needed = options.read_connections + options.write_connections + APART;
         match Self::connect(options).await {
             Ok(store) => {
                 checkup.ok("connection", "the server answers");
-                if let Err(error) = store.check_up(&mut checkup, needed, probe).await {
+                if let Err(error) = store.check_up(&mut checkup, needed).await {
                     checkup.judge("connection", Err(error));
                 }
                 store.connections.close().await;
@@ -37,7 +40,7 @@ impl MysqlStore {
         checkup.0
     }
 
-    async fn check_up(&self, checkup: &mut Checkup, needed: u32, probe: bool) -> Result<(), Error> {
+    async fn check_up(&self, checkup: &mut Checkup, needed: u32) -> Result<(), Error> {
         let server = self.connections.server();
         checkup.ok(
             "server",
@@ -45,7 +48,9 @@ impl MysqlStore {
         );
         let mut connection = self.connections.read().await?;
         checkup.clock(clock_ahead(&mut connection).await);
+        checkup.judge("session", own_session(&mut connection).await);
         let globals = globals(&mut connection).await?;
+        judge_isolation(checkup, &globals);
         judge_globals(checkup, &globals, i64::from(needed));
         let fit = self.check_server().await;
         let fit = fit.map(|()| {
@@ -77,9 +82,6 @@ impl MysqlStore {
         let granted = privileges.map(|()| "the user may do all that the service does".to_owned());
         if checkup.judge("privileges", granted) && sound {
             checkup.reading(self).await;
-            if probe {
-                checkup.probe(self).await;
-            }
         }
         Ok(())
     }
@@ -99,7 +101,7 @@ async fn clock_ahead(connection: &mut MySqlConnection) -> Result<Option<i64>, Er
     ))
 }
 
-/// What applications' sessions begin with, and how the server keeps commits.
+/// What sessions begin with, and how the server keeps commits.
 struct Globals(Vec<(String, String)>);
 
 impl Globals {
@@ -111,6 +113,14 @@ impl Globals {
         found.map_or("", |(_, value)| value)
     }
 
+    /// MySQL has another name for it than MariaDB before 11.1.
+    fn isolation(&self) -> &str {
+        match self.text("transaction_isolation") {
+            "" => self.text("tx_isolation"),
+            level => level,
+        }
+    }
+
     fn number(&self, name: &str) -> i64 {
         self.text(name).parse().unwrap_or(0)
     }
@@ -119,7 +129,8 @@ impl Globals {
 async fn globals(connection: &mut MySqlConnection) -> Result<Globals, Error> {
     const VARIABLES: &str = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('sql_mode',
         'transaction_isolation', 'tx_isolation', 'innodb_flush_log_at_trx_commit', 'sync_binlog',
-        'log_bin', 'max_connections', 'innodb_autoinc_lock_mode')";
+        'log_bin', 'max_connections', 'innodb_autoinc_lock_mode', 'autocommit',
+        'transaction_read_only', 'tx_read_only', 'innodb_snapshot_isolation', 'init_connect')";
     const USED: &str = "SHOW GLOBAL STATUS WHERE Variable_name = 'Threads_connected'";
     let mut pairs = Vec::new();
     for statement in [VARIABLES, USED] {
@@ -132,15 +143,86 @@ async fn globals(connection: &mut MySqlConnection) -> Result<Globals, Error> {
     Ok(Globals(pairs))
 }
 
-fn judge_globals(checkup: &mut Checkup, globals: &Globals, needed: i64) {
-    let isolation = match globals.text("transaction_isolation") {
-        "" => globals.text("tx_isolation"),
-        isolation => isolation,
+/// What a session of ours is at, which something between could have changed.
+async fn own_session(connection: &mut MySqlConnection) -> Result<String, Error> {
+    const SESSION: &str = "SHOW SESSION VARIABLES WHERE Variable_name IN
+        ('transaction_isolation', 'tx_isolation', 'autocommit')";
+    let rows = sqlx::raw_sql(SESSION).fetch_all(connection).await;
+    let rows = rows.map_err(|error| unavailable(&error))?;
+    let pairs = rows
+        .iter()
+        .map(|row| [0, 1].map(|at| text(row, at).unwrap_or_default()));
+    let session = Globals(pairs.map(|[name, value]| (name, value)).collect());
+    let (level, commits) = (session.isolation(), session.text("autocommit"));
+    if level == "READ-COMMITTED" && commits == "ON" {
+        return Ok("at READ COMMITTED with autocommit, as stated".to_owned());
+    }
+    Err(Error::Contract(format!(
+        "it is at {level} with autocommit {commits} although READ COMMITTED and ON were stated: \
+         something between changes sessions; point db.url at the server itself"
+    )))
+}
+
+/// The service's own sessions state theirs; those of applications begin as the
+/// server is set up.
+fn judge_isolation(checkup: &mut Checkup, globals: &Globals) {
+    let level = globals.isolation();
+    let mut faults = Vec::new();
+    let mut fault = |fault: &str, remedy: &str| faults.push((fault.to_owned(), remedy.to_owned()));
+    match level {
+        "READ-UNCOMMITTED" => fault(
+            "applications begin at READ UNCOMMITTED: they add events about what others may yet \
+             roll back",
+            "SET GLOBAL TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+        ),
+        "SERIALIZABLE" => fault(
+            "applications begin at SERIALIZABLE: whatever they read they lock, wait for each other, \
+             and hold events back meanwhile",
+            "SET GLOBAL TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+        ),
+        _ => {}
+    }
+    if globals.text("autocommit") == "OFF" {
+        fault(
+            "autocommit is OFF: an INSERT without a COMMIT holds later events back",
+            "SET GLOBAL autocommit = ON",
+        );
+    }
+    if ["transaction_read_only", "tx_read_only"]
+        .map(|name| globals.text(name))
+        .contains(&"ON")
+    {
+        fault(
+            "applications' transactions begin READ ONLY: events that they insert are refused",
+            "SET GLOBAL TRANSACTION READ WRITE",
+        );
+    }
+    let init = globals.text("init_connect");
+    let words = ["isolation", "autocommit", "read_only", "read only"];
+    if words
+        .iter()
+        .any(|word| init.to_ascii_lowercase().contains(word))
+    {
+        fault(
+            &format!("init_connect changes how applications' sessions begin: {init}"),
+            "see that it leaves them at READ COMMITTED or REPEATABLE READ, with autocommit",
+        );
+    }
+    let strict = if globals.text("innodb_snapshot_isolation") == "ON" && level == "REPEATABLE-READ"
+    {
+        ", where a write to what changed since they began fails and is to be repeated \
+         (innodb_snapshot_isolation)"
+    } else {
+        ""
     };
-    checkup.ok(
+    checkup.gather(
         "isolation",
-        format!("the service states its own; applications begin at {isolation}, which is fine"),
+        format!("applications begin at {level}, which is fine{strict}"),
+        faults,
     );
+}
+
+fn judge_globals(checkup: &mut Checkup, globals: &Globals, needed: i64) {
     let mode = globals.text("sql_mode");
     if mode.contains("STRICT_TRANS_TABLES") || mode.contains("STRICT_ALL_TABLES") {
         checkup.ok("sql_mode", "strict: what does not fit is refused");

@@ -1,18 +1,24 @@
 //! What `eventstream doctor` asks of an SQLite file: the rules of the start, and
-//! what is around the file. Nothing is made or changed, not even the journal's mode.
+//! what is around the file: its place, its rights, its journal and its locks.
+//!
+//! Nothing is made or changed, not even the journal's mode. The write lock is
+//! taken for a moment: who never gets it is what can be wrong between the
+//! processes of a file.
 
 use std::{
     fs,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use rustix::fs::{Access, access};
 use sqlx::{ConnectOptions as _, Connection as _, sqlite::SqliteConnectOptions};
+use tokio::time::Instant;
 
 use super::{
     SqliteOptions, SqliteStore, Synchronous,
-    connections::{Connections, unavailable},
+    connections::{Connections, is_busy, unavailable},
 };
 use crate::store::{Effect, Error, Finding, checkup::Checkup, migrate::SQLITE};
 
@@ -28,18 +34,22 @@ const REMOTE: [&str; 8] = [
     "glusterfs",
 ];
 
+/// A write transaction that is longer than that is noticed by everybody else.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+
 /// A log of this size was not written back for long: somebody reads for long.
 const LONG_LOG: u64 = 256 << 20;
 
 impl SqliteStore {
-    /// Looks at everything that the service needs. Changes nothing, unless it is
-    /// to `probe`: then an event is added.
-    pub async fn examine(options: SqliteOptions, probe: bool) -> Vec<Finding> {
+    /// Looks at everything that the service needs, and changes nothing.
+    pub async fn examine(options: SqliteOptions) -> Vec<Finding> {
         let mut checkup = Checkup::default();
+        let path = options.path.clone();
         if look_around(&mut checkup, &options).await {
             match Self::existing(options).await {
                 Ok(store) => {
-                    store.check_up(&mut checkup, probe).await;
+                    isolation(&mut checkup, &path).await;
+                    store.check_up(&mut checkup).await;
                     store.connections.close().await;
                 }
                 Err(error) => {
@@ -59,7 +69,7 @@ impl SqliteStore {
         })
     }
 
-    async fn check_up(&self, checkup: &mut Checkup, probe: bool) {
+    async fn check_up(&self, checkup: &mut Checkup) {
         let pending = self.pending().await;
         let pending = pending.map(|steps| steps.into_iter().map(|step| step.name).collect());
         let has_queue = self.check_contract().await;
@@ -71,9 +81,6 @@ impl SqliteStore {
             has_queue.map(|()| "ids come from AUTOINCREMENT, in the order of commits".to_owned());
         if checkup.judge("table", sound) {
             checkup.reading(self).await;
-            if probe {
-                checkup.probe(self).await;
-            }
         }
     }
 }
@@ -112,7 +119,10 @@ async fn look_around(checkup: &mut Checkup, options: &SqliteOptions) -> bool {
             );
             false
         }
-        Err(error) => checkup.judge("journal", Err(error)),
+        Err(error) if is_busy(&error) => {
+            checkup.judge(ISOLATION, Err(Error::Contract(LOCKED.to_owned())))
+        }
+        Err(error) => checkup.judge("journal", Err(unreadable(path, &error))),
     }
 }
 
@@ -207,16 +217,20 @@ fn log_size(checkup: &mut Checkup, path: &Path) {
 }
 
 /// By a connection that cannot change it.
-async fn journal_mode(path: &Path) -> Result<String, Error> {
-    let asked = async {
-        let options = SqliteConnectOptions::new().filename(path).read_only(true);
-        let mut connection = options.connect().await?;
-        let mode = sqlx::query_scalar("PRAGMA journal_mode");
-        let mode: String = mode.fetch_one(&mut connection).await?;
-        connection.close().await?;
-        Ok::<_, sqlx::Error>(mode)
-    };
-    asked.await.map_err(|error| match unavailable(&error) {
+async fn journal_mode(path: &Path) -> Result<String, sqlx::Error> {
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .busy_timeout(LOCK_WAIT)
+        .read_only(true);
+    let mut connection = options.connect().await?;
+    let mode = sqlx::query_scalar("PRAGMA journal_mode");
+    let mode: String = mode.fetch_one(&mut connection).await?;
+    connection.close().await?;
+    Ok(mode)
+}
+
+fn unreadable(path: &Path, error: &sqlx::Error) -> Error {
+    match unavailable(error) {
         Error::Unavailable { cause, .. } => Error::Unavailable {
             effect: Effect::None,
             cause: format!(
@@ -225,7 +239,51 @@ async fn journal_mode(path: &Path) -> Result<String, Error> {
             ),
         },
         other => other,
-    })
+    }
+}
+
+const ISOLATION: &str = "isolation";
+
+/// What a file in WAL mode is to everybody else while one has it for itself.
+const LOCKED: &str = "another process has the whole file locked, so that nobody else can read or write; \
+     end it (fuser tells who has the file open), or let it run PRAGMA locking_mode = NORMAL";
+
+/// Transactions here are serializable whatever anybody states; what can be wrong
+/// is that somebody does not let others write. The lock is taken, and given back
+/// without a change.
+async fn isolation(checkup: &mut Checkup, path: &Path) {
+    let begun = Instant::now();
+    match write_lock(path).await {
+        Ok(()) => checkup.ok(
+            ISOLATION,
+            format!(
+                "serializable, one writer at a time: the write lock was free within {:.1} ms",
+                begun.elapsed().as_secs_f64() * 1e3
+            ),
+        ),
+        Err(error) if is_busy(&error) => checkup.warn(
+            ISOLATION,
+            format!(
+                "the write lock was not free for {LOCK_WAIT:?}: a transaction is open, and nobody \
+                 else can add an event or acknowledge one"
+            ),
+            "let it commit, or end its process; fuser tells who has the file open",
+        ),
+        Err(error) => {
+            checkup.judge(ISOLATION, Err(unreadable(path, &error)));
+        }
+    }
+}
+
+async fn write_lock(path: &Path) -> Result<(), sqlx::Error> {
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .busy_timeout(LOCK_WAIT);
+    let mut connection = options.connect().await?;
+    for step in ["BEGIN IMMEDIATE", "ROLLBACK"] {
+        sqlx::raw_sql(step).execute(&mut connection).await?;
+    }
+    connection.close().await
 }
 
 #[cfg(test)]

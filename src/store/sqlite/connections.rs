@@ -393,7 +393,7 @@ fn primary_code(error: &sqlx::Error) -> Option<i32> {
 }
 
 /// `SQLITE_BUSY`: another process has the lock.
-fn is_busy(error: &sqlx::Error) -> bool {
+pub(in crate::store) fn is_busy(error: &sqlx::Error) -> bool {
     primary_code(error) == Some(5)
 }
 

@@ -22,7 +22,7 @@ fn audited(server: &Server) -> Vec<Value> {
 }
 
 /// The one line about this, when it has come.
-async fn line(server: &Server, action: &str, user: &str) -> Value {
+pub async fn line(server: &Server, action: &str, user: &str) -> Value {
     eventually(async || {
         let mut lines = audited(server).into_iter();
         let found = lines.find(|entry| entry["action"] == action && entry["user"] == user);

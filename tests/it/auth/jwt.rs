@@ -117,7 +117,7 @@ impl Key {
 
     fn token_of(&self, header: &Value, claims: &Value) -> String {
         let text = unsigned(header, claims);
-        let signature = base64(&self.sign(text.as_bytes()));
+        let signature = base64(self.sign(text.as_bytes()));
         format!("{text}.{signature}")
     }
 }

@@ -2,13 +2,16 @@
 
 use std::{fs, os::unix::fs::symlink, path::Path};
 
-use futoin_eventstream::auth::hash_line;
+use futoin_eventstream::{auth::hash_line, proto::PollEventsRequest};
 use serde_json::Value;
 use tonic::{Code, Status};
 
-use super::stage::{FILE, guarded, replace, user};
+use super::{
+    audit::line,
+    stage::{FILE, guarded, replace, user},
+};
 use crate::{
-    calls::{end_of, ids, metadata, poll_of, refused},
+    calls::{end_of, ids, metadata, metric, poll_of, refused},
     futoin::client::{self, Socket},
     round_trip::{add, next_group, ready, register, subscribe},
     server::{Server, eventually},
@@ -63,25 +66,44 @@ async fn removed_user_loses_its_streams_and_others_do_not() {
 }
 
 #[tokio::test]
-async fn wait_of_a_poll_ends_with_the_rights_it_began_with() {
-    let server = guarded(&user("shop", ALL)).start().await;
-    let mut shop = server.clients_of("shop").await;
-    let waiting = futoin_eventstream::proto::PollEventsRequest {
+async fn wait_of_a_poll_ends_with_its_rights_and_is_noted_as_a_stream_is() {
+    let server = guarded(&(user("shop", ALL) + &user("web", ALL)))
+        .arg("--http-metrics-open=true")
+        .start()
+        .await;
+    let (mut shop, mut web) = (
+        server.clients_of("shop").await,
+        server.clients_of("web").await,
+    );
+    let waiting = PollEventsRequest {
         max_wait: Some(prost_types::Duration {
             seconds: 60,
             nanos: 0,
         }),
         ..poll_of("LIVE")
     };
+    // The tail is read for nobody else.
+    let reads = async || metric(&server, "eventstream_tail_reads_total").await;
+    let before = reads().await;
     let polling = tokio::spawn(async move { shop.poll.poll_events(waiting).await });
+    eventually(async || {
+        let waits = reads().await > before;
+        waits.then_some(()).ok_or("it is not there yet")
+    })
+    .await;
+    let (_, mut stream) = subscribe(&mut web, ready("LIVE")).await;
     rewrite(&server, &user("other", ALL));
-    let outcome = polling.await.expect("no panic");
-    // It may have come too late for the old rights.
-    let status = outcome.expect_err("it ends");
-    assert!(
-        matches!(status.code(), Code::Unavailable | Code::Unauthenticated),
-        "{status:?}"
-    );
+    let polled = polling.await.expect("no panic");
+    ended(polled.expect_err("it ends"), "no longer valid");
+    ended(end_of(&mut stream).await, "no longer valid");
+    for (action, user) in [("poll", "shop"), ("receive", "web")] {
+        let entry = line(&server, action, user).await;
+        assert_eq!(entry["outcome"], "refused", "{entry}");
+        let why = "the credentials are no longer valid; identify yourself again";
+        assert_eq!(entry["reason"], why);
+    }
+    let counted = metric(&server, "eventstream_refusals_total{reason=\"ended\"}").await;
+    assert!((counted - 2.0).abs() < 0.5, "{counted}");
 }
 
 #[tokio::test]

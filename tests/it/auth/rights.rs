@@ -174,15 +174,15 @@ async fn consumers_belong_to_their_user_and_administrators() {
     );
     assert!(ops.admin.unregister_consumer(drop_it("all")).await.is_ok());
 
-    let mut seen = Vec::new();
+    let mut lists = Vec::new();
     for clients in [&mut shop, &mut all, &mut eye, &mut ops] {
         let listed = clients
             .admin
             .list_consumers(ListConsumersRequest::default())
             .await;
-        seen.push(listed.expect("a list").into_inner().consumers.len());
+        lists.push(listed.expect("a list").into_inner().consumers.len());
     }
-    assert_eq!(seen, [1, 0, 1, 1]);
+    assert_eq!(lists, [1, 0, 1, 1]);
     assert!(shop.admin.unregister_consumer(drop_it("")).await.is_ok());
 }
 

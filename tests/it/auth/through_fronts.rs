@@ -6,6 +6,7 @@ use crate::{
     archive::stage::{Kind, Peek},
     calls::add_many,
     fronts::front::{Front, Futoin, Grpc, Refusal},
+    futoin::client::Socket,
     server::Server,
 };
 
@@ -126,4 +127,26 @@ async fn what_is_not_allowed_is_refused(mut front: impl Front) {
     assert_eq!(hidden, Err(Refusal::NotAllowed));
     let all = front.poll("CART", None, Some(&["A_SEEN"])).await;
     assert_eq!(all.expect("polled").len(), 5);
+}
+
+#[tokio::test]
+async fn refused_subscription_leaves_the_one_that_is_there() {
+    let rights = "generate = ['A*']\nconsume = ['CART']\ntypes = ['A*']";
+    let server = guarded(&user("user", rights))
+        .env("EVENTSTREAM_FUTOIN_USERS", "user secret=pass")
+        .arg("--futoin-secure-channel")
+        .arg("--futoin-negative-reply-delay=0s")
+        .token("user")
+        .start()
+        .await;
+    let mut socket = Socket::open(&server).await;
+    socket.receive("CART", "null").await;
+    let hidden = r#"{"component":"CART","want":["HIDDEN"]}"#;
+    let refused = socket
+        .call("futoin.evt.push:1.1:readyToReceive", hidden)
+        .await;
+    assert!(refused.contains("SecurityError"), "{refused}");
+    let mut clients = server.clients_of("user").await;
+    add_many(&mut clients, "A", 1).await;
+    assert_eq!(socket.group().await.2, ["1"]);
 }

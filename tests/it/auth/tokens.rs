@@ -141,7 +141,7 @@ async fn user_has_several_tokens_also_in_files() {
         let mut clients = server.clients_of(token).await;
         register(&mut clients, component).await;
         add(&mut clients, "X", "1").await;
-        assert_eq!(status(&mut clients).await.head_id > 0, true);
+        assert!(status(&mut clients).await.head_id > 0);
     }
     let idents = server.sqlite("SELECT group_concat(ident) FROM evt_consumers ORDER BY ident");
     assert_eq!(idents, "shop:A,shop:B,shop:C");

@@ -392,3 +392,17 @@ async fn fuzzed_messages_leave_the_process_alive() {
     drop(socket);
     serves(&server).await;
 }
+
+/// The answers would wait in memory for as long as it does not read.
+#[tokio::test]
+async fn socket_that_asks_without_end_is_closed() {
+    let server = builder().start().await;
+    let mut socket = Socket::open(&server).await;
+    for _ in 0..1001 {
+        let ping = Message::Ping(vec![7; 125].into());
+        socket.0.feed(ping).await.expect("taken");
+    }
+    socket.0.flush().await.expect("sent");
+    assert_eq!(socket.next().await, Err(Some(1008)));
+    serves(&server).await;
+}

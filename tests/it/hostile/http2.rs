@@ -1,4 +1,7 @@
-//! HTTP/2 frames as no library would send them.
+//! HTTP/2 frames as no library would send them, and a connection that sends
+//! whatever it is given. It looks at answers no more than an attack needs: how
+//! often control frames were answered, why the server left, and all else as
+//! bytes.
 
 use std::io;
 
@@ -8,8 +11,12 @@ use tokio::{
         TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
+    sync::watch,
     task::JoinHandle,
+    time::timeout,
 };
+
+use crate::server::PATIENCE;
 
 pub const DATA: u8 = 0;
 pub const HEADERS: u8 = 1;
@@ -21,8 +28,11 @@ pub const GOAWAY: u8 = 7;
 pub const WINDOW_UPDATE: u8 = 8;
 pub const CONTINUATION: u8 = 9;
 
-pub const END_STREAM: u8 = 1;
+pub const ACK: u8 = 1;
 pub const END_HEADERS: u8 = 4;
+
+/// Of who may add events, and nothing else.
+pub const CREDENTIALS: &str = "Bearer attacker";
 
 /// One frame.
 pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
@@ -54,7 +64,7 @@ fn text(bytes: &[u8]) -> Vec<u8> {
     [&coded, bytes].concat()
 }
 
-/// The headers of a gRPC call of `futoin.evt.v1`.
+/// The headers of a gRPC call of `futoin.evt.v1`, by who may add events.
 pub fn call(method: &str) -> Vec<u8> {
     let path = format!("/futoin.evt.v1.{method}");
     // POST, http, and names of the static table.
@@ -65,13 +75,22 @@ pub fn call(method: &str) -> Vec<u8> {
     }
     block.extend(literal(b"content-type", b"application/grpc"));
     block.extend(literal(b"te", b"trailers"));
+    block.extend(literal(b"authorization", CREDENTIALS.as_bytes()));
     block
 }
 
 /// A connection that was begun, with somebody who reads what comes.
 pub struct Connection {
-    pub write: OwnedWriteHalf,
+    write: OwnedWriteHalf,
     reader: JoinHandle<Seen>,
+    answered: watch::Receiver<Answered>,
+}
+
+/// Control frames that the server has answered.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Answered {
+    pub settings: usize,
+    pub pings: usize,
 }
 
 /// What the server said.
@@ -79,19 +98,24 @@ pub struct Connection {
 pub struct Seen {
     /// The error code of its GOAWAY.
     pub goaway: Option<u32>,
-    /// Streams that it reset.
-    pub resets: usize,
-    /// All payloads of frames with headers.
-    pub headers: Vec<u8>,
+    /// Error codes of streams that it reset.
+    pub resets: Vec<u32>,
+    /// All payloads of other frames but control frames.
+    pub said: Vec<u8>,
 }
 
 impl Connection {
     pub async fn open(address: &str) -> io::Result<Self> {
         let (read, mut write) = TcpStream::connect(address).await?.into_split();
-        let reader = tokio::spawn(listen(read));
+        let (tell, answered) = watch::channel(Answered::default());
+        let reader = tokio::spawn(listen(read, tell));
         write.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await?;
         write.write_all(&frame(SETTINGS, 0, 0, &[])).await?;
-        Ok(Self { write, reader })
+        Ok(Self {
+            write,
+            reader,
+            answered,
+        })
     }
 
     /// Sends; false when the server has closed.
@@ -99,10 +123,21 @@ impl Connection {
         self.write.write_all(bytes).await.is_ok()
     }
 
+    /// Waits until so much was answered; false when the server has closed.
+    pub async fn until(&mut self, enough: impl Fn(&Answered) -> bool) -> bool {
+        let answered = self.answered.wait_for(|answered| enough(answered));
+        timeout(PATIENCE, answered).await.expect("in time").is_ok()
+    }
+
+    /// How often it has answered.
+    pub fn answered(&self) -> Answered {
+        *self.answered.borrow()
+    }
+
     /// What was heard until the server closed, or said `GOAWAY`.
     pub async fn seen(self) -> Seen {
-        let Self { write, reader } = self;
-        let seen = tokio::time::timeout(crate::server::PATIENCE, reader).await;
+        let Self { write, reader, .. } = self;
+        let seen = timeout(PATIENCE, reader).await;
         drop(write);
         seen.expect("the server ends it").expect("no panic inside")
     }
@@ -119,7 +154,7 @@ impl Connection {
     }
 }
 
-async fn listen(mut read: OwnedReadHalf) -> Seen {
+async fn listen(mut read: OwnedReadHalf, tell: watch::Sender<Answered>) -> Seen {
     let mut seen = Seen::default();
     let mut head = [0; 9];
     let mut payload = Vec::new();
@@ -130,16 +165,23 @@ async fn listen(mut read: OwnedReadHalf) -> Seen {
             break;
         }
         match head[3] {
-            HEADERS => seen.headers.extend_from_slice(&payload),
-            RST_STREAM => seen.resets += 1,
+            RST_STREAM => seen.resets.extend(code(&payload)),
             GOAWAY => {
-                let code = payload.get(4..8).and_then(|code| code.try_into().ok());
-                seen.goaway = code.map(u32::from_be_bytes);
+                seen.goaway = payload.get(4..).and_then(code);
+                seen.said.extend_from_slice(&payload);
                 // What follows is the end.
                 break;
             }
-            _ => {}
+            SETTINGS if head[4] & ACK != 0 => tell.send_modify(|all| all.settings += 1),
+            PING if head[4] & ACK != 0 => tell.send_modify(|all| all.pings += 1),
+            SETTINGS | PING | WINDOW_UPDATE => {}
+            _ => seen.said.extend_from_slice(&payload),
         }
     }
     seen
+}
+
+fn code(payload: &[u8]) -> Option<u32> {
+    let code = payload.get(..4)?.try_into().ok()?;
+    Some(u32::from_be_bytes(code))
 }

@@ -4,7 +4,7 @@ use super::{Cluster, LockMode, Offer, run};
 use crate::observe::doctor::examine;
 
 /// Breaks, mends, and what is found in between: check, verdict, remedy.
-const SETTINGS: [(&str, &str, &str, &str, &str); 6] = [
+const SETTINGS: [(&str, &str, &str, &str, &str); 11] = [
     (
         "GLOBAL auto_increment_increment = 2",
         "GLOBAL auto_increment_increment = 1",
@@ -39,6 +39,41 @@ const SETTINGS: [(&str, &str, &str, &str, &str); 6] = [
         "durability",
         "warning",
         "set it to 1",
+    ),
+    (
+        "GLOBAL TRANSACTION ISOLATION LEVEL SERIALIZABLE",
+        "GLOBAL TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+        "isolation",
+        "warning",
+        "REPEATABLE READ",
+    ),
+    (
+        "GLOBAL TRANSACTION ISOLATION LEVEL READ UNCOMMITTED",
+        "GLOBAL TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+        "isolation",
+        "warning",
+        "REPEATABLE READ",
+    ),
+    (
+        "GLOBAL TRANSACTION READ ONLY",
+        "GLOBAL TRANSACTION READ WRITE",
+        "isolation",
+        "warning",
+        "TRANSACTION READ WRITE",
+    ),
+    (
+        "GLOBAL autocommit = OFF",
+        "GLOBAL autocommit = ON",
+        "isolation",
+        "warning",
+        "autocommit = ON",
+    ),
+    (
+        "GLOBAL init_connect = 'SET autocommit = 0'",
+        "GLOBAL init_connect = ''",
+        "isolation",
+        "warning",
+        "with autocommit",
     ),
     (
         "GLOBAL max_connections = 10",

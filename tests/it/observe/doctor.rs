@@ -2,6 +2,7 @@
 //! common. Those of servers are beside what else is tested of each.
 
 use serde_json::Value;
+use sqlx::{Connection as _, Executor as _, SqliteConnection};
 use tokio::time::timeout;
 
 use crate::{
@@ -196,6 +197,39 @@ async fn file_of_somebody_else_is_a_problem() {
     ];
     let found = examine_through(&nobody, &peek.url, &[]).await;
     found.expect("file", "problem", "let the service's user own it");
+}
+
+#[tokio::test]
+async fn writer_that_does_not_end_is_told() {
+    let server = Server::start().await;
+    let url = format!("sqlite:{}", server.database().display());
+    let mut session = SqliteConnection::connect(&url).await.expect("connected");
+    let begun = session.execute("BEGIN IMMEDIATE").await;
+    begun.expect("nobody else writes");
+    let found = examine(&url, &[]).await;
+    found.expect("isolation", "warning", "let it commit");
+    session.execute("ROLLBACK").await.expect("rolled back");
+    let found = examine(&url, &[]).await;
+    assert_eq!(found.of("isolation")["verdict"], "ok");
+}
+
+#[tokio::test]
+async fn file_that_one_process_has_for_itself_is_told() {
+    let peek = Peek::new(Engine::Sqlite).await;
+    let server = Server::builder().on(&peek.url).start().await;
+    server.terminate().await;
+    let mut session = SqliteConnection::connect(&peek.url)
+        .await
+        .expect("connected");
+    for step in [
+        "PRAGMA locking_mode = EXCLUSIVE",
+        "BEGIN IMMEDIATE",
+        "COMMIT",
+    ] {
+        session.execute(step).await.expect("it is free");
+    }
+    let found = examine(&peek.url, &["--probe"]).await;
+    found.expect("isolation", "problem", "locking_mode = NORMAL");
 }
 
 #[tokio::test]

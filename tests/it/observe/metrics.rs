@@ -7,14 +7,20 @@ use std::{
     path::Path,
 };
 
-use futoin_eventstream::telemetry::{self, Kind, Metric};
+use futoin_eventstream::{
+    proto::{AddEventsRequest, NewEvent},
+    telemetry::{self, Kind, Metric},
+};
+use tonic::{Code, transport::Channel};
 
 use crate::{
     archive::stage::{self, Kind as Engine, Peek},
+    auth::stage::user,
     calls::{ack, metric, poll, poll_of},
     futoin::client,
     round_trip::{add, next_group, ready, register, subscribe},
-    server::{Server, eventually, http_get},
+    server::{Clients, Server, eventually, http_get},
+    tls::{Authority, channel, server_params, with_tls},
     upkeep::discarding,
 };
 
@@ -69,17 +75,61 @@ pub async fn scrape(server: &Server) -> String {
     body.to_owned()
 }
 
+/// Who calls a service with everything switched on; each one's token is its name.
+fn users() -> String {
+    let all = "generate = ['*']\nconsume = ['*']\ntypes = ['*']\n";
+    [
+        user("all", &format!("{all}administer = true")),
+        user("user", all),
+        user("nobody", ""),
+        user("busy", &format!("{all}limits = {{ events = 1 }}")),
+    ]
+    .concat()
+}
+
+/// A call without credentials, one without the right and one too many: each is
+/// refused.
+async fn be_refused(channel: &Channel) {
+    for (token, count, code) in [
+        ("unknown", 1, Code::Unauthenticated),
+        ("nobody", 1, Code::PermissionDenied),
+        ("busy", 1000, Code::Ok),
+        ("busy", 1, Code::ResourceExhausted),
+    ] {
+        let event = NewEvent {
+            r#type: "A".into(),
+            data_json: "1".into(),
+        };
+        let request = AddEventsRequest {
+            events: vec![event; count],
+            ..Default::default()
+        };
+        let mut clients = Clients::with_token(channel.clone(), token);
+        let answer = clients.generate.add_events(request).await;
+        let found = answer.map_or_else(|status| status.code(), |_| Code::Ok);
+        assert_eq!(found, code, "{token}");
+    }
+}
+
 /// A service with everything switched on.
 pub async fn busy(engine: Engine) -> (Server, Peek, Peek) {
     let (active, warehouse) = (Peek::new(engine).await, Peek::new(Engine::Sqlite).await);
-    let server = discarding(stage::service(&active, &warehouse))
+    let builder = discarding(stage::service(&active, &warehouse));
+    let ca = Authority::new();
+    let files = ca.issue(&server_params()).write(builder.dir(), "server");
+    let known = builder.dir().join("users.toml");
+    fs::write(&known, users()).expect("written");
+    let server = with_tls(builder, "grpc", &files)
+        .arg(format!("--auth-file={}", known.display()))
+        .arg("--http-metrics-open")
         .env("EVENTSTREAM_FUTOIN_USERS", "user secret=pass")
         .arg("--futoin-secure-channel")
         .arg("--consumers-expire=* warn=1h")
         .arg("--otlp-endpoint=http://127.0.0.1:1")
         .start()
         .await;
-    let mut clients = server.clients().await;
+    let channel = channel(&server, &ca, None).await.expect("connected");
+    let mut clients = Clients::with_token(channel.clone(), "all");
     register(&mut clients, "SHOP").await;
     register(&mut clients, "CRM").await;
     let (started, mut stream) = subscribe(&mut clients, ready("SHOP")).await;
@@ -114,6 +164,7 @@ pub async fn busy(engine: Engine) -> (Server, Peek, Peek) {
         .await;
     }
     drop((live, taken));
+    be_refused(&channel).await;
     (server, active, warehouse)
 }
 
@@ -150,6 +201,14 @@ fn check(text: &str, expected: impl Fn(&Metric) -> bool) {
 async fn every_metric_is_scraped(engine: Engine) {
     let (server, _active, _warehouse) = busy(engine).await;
     check(&scrape(&server).await, expected);
+    for series in [
+        "refusals_total{reason=\"unauthenticated\"}",
+        "refusals_total{reason=\"not_allowed\"}",
+        "quota_refusals_total{what=\"events\"}",
+    ] {
+        let refused = metric(&server, &format!("eventstream_{series}")).await;
+        assert!(is(refused, 1.0), "{series} {refused}");
+    }
     for metric in telemetry::CATALOGUE
         .iter()
         .filter(|it| it.kind == Kind::Counter)

@@ -106,7 +106,7 @@ pub struct Service {
 }
 
 enum Process {
-    Ours(Server),
+    Ours(Box<Server>),
     Original(Child),
 }
 
@@ -128,7 +128,7 @@ impl Service {
         Self {
             maker: Maker::Ours,
             address: server.http_address().to_owned(),
-            process: Process::Ours(server),
+            process: Process::Ours(Box::new(server)),
         }
     }
 
@@ -194,7 +194,7 @@ impl Service {
         let server = server.crash_and_restart().await;
         Self {
             address: server.http_address().to_owned(),
-            process: Process::Ours(server),
+            process: Process::Ours(Box::new(server)),
             ..self
         }
     }

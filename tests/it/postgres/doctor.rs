@@ -64,6 +64,58 @@ async fn each_misconfiguration_is_told_with_what_to_do() {
 }
 
 #[tokio::test]
+async fn sessions_of_producers_that_begin_badly_are_told() {
+    let database = Cluster::shared().database().await;
+    drop(database.server().start().await);
+    let name = &database.name;
+    let (producer, reader) = (format!("{name}_producer"), format!("{name}_reader"));
+    database
+        .run(&format!(
+            "CREATE ROLE {producer}; GRANT INSERT ON evt_queue TO {producer};
+             CREATE ROLE {reader}; GRANT SELECT ON evt_queue TO {reader};
+             ALTER ROLE {reader} SET default_transaction_read_only = on"
+        ))
+        .await;
+    // Who only reads may be kept from writing.
+    assert_eq!(
+        examine(&database.url, &[]).await.of("isolation")["verdict"],
+        "ok"
+    );
+    for (whose, setting, value, check) in [
+        (
+            format!("ROLE {producer} IN DATABASE {name}"),
+            "default_transaction_read_only",
+            "on",
+            "isolation",
+        ),
+        (
+            format!("DATABASE {name}"),
+            "default_transaction_isolation",
+            "serializable",
+            "isolation",
+        ),
+        (
+            format!("ROLE {producer}"),
+            "synchronous_commit",
+            "off",
+            "durability",
+        ),
+    ] {
+        let broken = format!("ALTER {whose} SET {setting} = '{value}'");
+        database.run(&broken).await;
+        let found = examine(&database.url, &[]).await;
+        found.expect(check, "warning", &format!("RESET {setting}"));
+        // What is to be done mends it; the server of the tests does not sync.
+        let remedies = found.of(check)["remedy"].as_str().expect("a remedy");
+        let mends = remedies.split("; ").find(|it| it.contains("RESET"));
+        database.run(mends.expect("one of them")).await;
+        let found = examine(&database.url, &[]).await;
+        let left = found.of(check)["remedy"].as_str().unwrap_or_default();
+        assert!(!left.contains("RESET"), "{left}");
+    }
+}
+
+#[tokio::test]
 async fn who_holds_events_back_is_told() {
     let database = Cluster::shared().database().await;
     drop(database.server().start().await);
@@ -81,8 +133,9 @@ async fn who_holds_events_back_is_told() {
         }
     })
     .await;
-    let found = examine(&database.url, &[]).await;
+    let found = examine(&database.url, &["--probe"]).await;
     found.expect("open transactions", "warning", "end it");
+    found.expect("wake-up", "warning", "open transactions");
 }
 
 #[tokio::test]
