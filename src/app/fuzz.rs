@@ -39,7 +39,7 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long is waited for what may rightly wait: then the caller goes away.
-const WAIT: Duration = Duration::from_millis(20);
+const WAIT: Duration = Duration::from_millis(10);
 
 /// Frames that are read of an answer before the caller goes away.
 const FRAMES: usize = 4;
