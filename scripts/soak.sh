@@ -39,9 +39,11 @@ else
     say "building two earlier versions (takes minutes, once)"
     before_a_step=$(scripts/earlier.sh)
     before_this=$(scripts/earlier.sh HEAD~1)
-    programs=("$before_a_step" "$before_this")
+    programs=("$before_this" "$before_a_step")
 fi
 for EVENTSTREAM_EARLIER in "${programs[@]}"; do
+    # That one tells its receivers to wait for a second when it drains.
+    [ "$EVENTSTREAM_EARLIER" != "${before_a_step:-}" ] || export EVENTSTREAM_SILENCE_MS=2000
     export EVENTSTREAM_EARLIER
     step "the same from $EVENTSTREAM_EARLIER to this version" passed soak::rolling::rolling_upgrade
 done

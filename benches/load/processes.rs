@@ -47,6 +47,12 @@ pub(crate) fn resident(process: u32) -> anyhow::Result<f64> {
     Ok(kib / 1024.0)
 }
 
+/// The part of it that is no page of a file, in MiB.
+pub(crate) fn anonymous(process: u32) -> anyhow::Result<f64> {
+    let kib = field(process, "status", "RssAnon:")?;
+    Ok(kib / 1024.0)
+}
+
 /// Read and write system calls so far.
 pub(crate) fn file_calls(process: u32) -> anyhow::Result<f64> {
     Ok(field(process, "io", "syscr:")? + field(process, "io", "syscw:")?)

@@ -130,6 +130,11 @@ impl Server {
         processes::resident(self.process()?)
     }
 
+    /// The part of it that is no page of a file, in MiB.
+    pub(crate) fn anonymous(&self) -> anyhow::Result<f64> {
+        processes::anonymous(self.process()?)
+    }
+
     /// Read and write system calls so far.
     pub(crate) fn file_calls(&self) -> anyhow::Result<f64> {
         processes::file_calls(self.process()?)

@@ -31,8 +31,12 @@ pub(super) fn with_metadata(error: &Error, mut metadata: HashMap<String, String>
             metadata.insert("effect".into(), effect_text(*effect).into());
             details.set_retry_info(Some(RETRY_LATER));
         }
-        // Whose credentials ended identifies itself anew, perhaps by newer ones.
-        Error::NotSettled { .. } | Error::Overloaded { .. } | Error::CredentialsEnded { .. } => {
+        // Whose credentials ended identifies itself anew, perhaps by newer ones;
+        // while one replica drains, another one serves.
+        Error::NotSettled { .. }
+        | Error::Overloaded { .. }
+        | Error::CredentialsEnded { .. }
+        | Error::Draining => {
             metadata.insert("effect".into(), "none".into());
             details.set_retry_info(Some(RETRY_SOON));
         }
@@ -46,7 +50,7 @@ pub(super) fn with_metadata(error: &Error, mut metadata: HashMap<String, String>
             details.set_retry_info(Some(*retry_after));
             details.add_quota_failure_violation(format!("user:{user}"), error.to_string());
         }
-        Error::Draining | Error::Archive => {
+        Error::Archive => {
             metadata.insert("effect".into(), "none".into());
             details.set_retry_info(Some(RETRY_LATER));
         }

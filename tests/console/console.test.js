@@ -363,9 +363,9 @@ test('somebody who is asked for credentials signs in, and sees what it may', asy
   const eye = "observe = true\nconsume = ['LIVE']\ntypes = ['ORDER_*']";
   await service.users({ eye, ops: "administer = true\nconsume = ['*']\ngenerate = ['*']\ntypes = ['*']", shop: '' });
   await service.start();
-  await service.cli('--token', 'ops', 'consumers', 'register', 'SHOP');
-  await service.cli('--token', 'ops', 'add', 'SECRET', '1');
-  await service.cli('--token', 'ops', 'add', 'ORDER_NEW', '2');
+  await service.cli('consumers', 'register', 'SHOP', '--token', 'ops');
+  await service.cli('add', 'SECRET', '1', '--token', 'ops');
+  await service.cli('add', 'ORDER_NEW', '2', '--token', 'ops');
 
   const page = await openPage(browser, service, {}, 'Signed out');
   assert.deepEqual(await violations(page), []);

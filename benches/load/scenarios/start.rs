@@ -18,6 +18,7 @@ const STARTS: usize = 10;
 pub(crate) async fn run(plan: &Plan) -> anyhow::Result<Sheet> {
     const FIRST: &str = "start to first AddEvent answered, median of 10";
     const IDLE: &str = "resident memory, idle";
+    const ANONYMOUS: &str = "of it, not pages of files";
     let mut sheet = Sheet::new("start: cold start and memory");
     for _ in 0..plan.rounds {
         let mut times = Vec::new();
@@ -32,6 +33,7 @@ pub(crate) async fn run(plan: &Plan) -> anyhow::Result<Sheet> {
         let server = Server::start(plan).await?;
         sleep(Duration::from_secs(1)).await;
         sheet.record(IDLE, "MiB", server.resident()?);
+        sheet.record(ANONYMOUS, "MiB", server.anonymous()?);
     }
     sheet.at_most(FIRST, 50.0);
     sheet.at_most(IDLE, 15.0);

@@ -10,7 +10,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::recorder::{LANGUAGES, Recorder};
+use super::{
+    number,
+    recorder::{LANGUAGES, Recorder},
+};
 use crate::{
     calls::subscribed,
     deploy::{fleet::Fleet, journal::produce, rolling::stored},
@@ -22,7 +25,9 @@ use crate::{
 const EVENTS_BETWEEN: u64 = 1000;
 
 /// No receiver may hear nothing for longer, while events are added.
-const LONGEST_SILENCE: Duration = Duration::from_secs(1);
+fn longest_silence() -> Duration {
+    Duration::from_millis(number("EVENTSTREAM_SILENCE_MS", 1000) as u64)
+}
 
 /// Replaces the replicas of a fleet of `first` by these, one after the other,
 /// the last of them with a SIGKILL straight after the SIGTERM.
@@ -62,7 +67,7 @@ async fn roll(name: &str, database: &Database, first: &Builder, next: &[&Builder
             gaps.longest().as_millis(),
             gaps.delay.as_millis()
         );
-        if gaps.longest() > LONGEST_SILENCE {
+        if gaps.longest() > longest_silence() {
             silent.push((language, gaps.longest()));
         }
     }
