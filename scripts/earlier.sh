@@ -17,6 +17,8 @@ if [ ! -x "$home/eventstream" ]; then
     rm -rf "$home.source"
     mkdir -p "$home.source" "$home"
     git archive "$commit" | tar -x -C "$home.source"
+    # Below this checkout it would be looked for in its workspace.
+    grep -q '^\[workspace\]' "$home.source/Cargo.toml" || printf '\n[workspace]\n' >>"$home.source/Cargo.toml"
     cargo build --quiet --locked --release --bin eventstream \
         --manifest-path "$home.source/Cargo.toml" --target-dir "$home.source/target" >&2
     mv "$home.source/target/release/eventstream" "$home/"
