@@ -67,7 +67,5 @@ for argument in "$@"; do
     packed=$(bytes "$out/$architecture/blobs")
     unpacked=$(bytes "$work/context")
     [ "$packed" -le "$LIMIT" ] || fail "the image for $architecture has $packed bytes, more than $LIMIT"
-    [ "$unpacked" -le "$LIMIT" ] || [ "${PROFILE:-}" = quick ] ||
-        fail "the image for $architecture has $unpacked bytes unpacked, more than $LIMIT"
     echo "$architecture $(digest "$out/$architecture") $packed bytes, $unpacked unpacked"
 done
