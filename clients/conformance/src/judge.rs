@@ -313,7 +313,7 @@ impl Judge {
                 self.judge_handle(index, id)?;
                 let receiver = &mut self.receivers[index];
                 receiver.work.push_back(Work::Handle(id));
-                if !receiver.released && receiver.waits_for(id) {
+                if receiver.waits_for(id) {
                     receiver.waiting = Some(id);
                 }
             }

@@ -36,8 +36,6 @@ pub(crate) struct Receiver {
     pub(crate) ended: Option<End>,
     /// The event whose handler waits for `release`.
     pub(crate) waiting: Option<i64>,
-    /// Its handlers were told to go on, and wait no more.
-    pub(crate) released: bool,
     /// Calls of the dead-letter callback, by event.
     pub(crate) dead_letters: Vec<i64>,
     /// The attempt that the latest report had.
@@ -63,7 +61,6 @@ impl Receiver {
             dropped: 0,
             ended: None,
             waiting: None,
-            released: false,
             dead_letters: Vec::new(),
             attempt: 0,
             retry_after: None,

@@ -114,7 +114,6 @@ impl Script {
         let receiver = self.receiver();
         if let Tell::Release | Tell::Cancel = tell {
             receiver.waiting = None;
-            receiver.released = true;
         }
         let line = json!({ "tell": tell.as_str(), "receiver": receiver.spec.name });
         if let Tell::Cancel = tell {

@@ -14,7 +14,7 @@ import {
   type Receiver,
 } from '@futoin/eventstream';
 
-import { deferred } from './services.js';
+import { deferred, Inbox } from './services.js';
 
 interface Handling {
   event: number;
@@ -82,7 +82,10 @@ class Player {
   readonly #report: Report;
   readonly #cancel = new AbortController();
   readonly #calls = new Map<number, number>();
-  readonly #released = deferred<undefined>();
+  readonly #releases = new Inbox<undefined>();
+  /** Handlers that have waited for one, or do: each needs one of its own. */
+  #waits = 0;
+  readonly #cancelled = deferred<undefined>();
   readonly #ended = deferred<undefined>();
   #receiver: Receiver | undefined;
 
@@ -109,12 +112,12 @@ class Player {
   }
 
   cancel(): void {
-    this.release();
+    this.#cancelled.resolve(undefined);
     this.#cancel.abort();
   }
 
   release(): void {
-    this.#released.resolve(undefined);
+    this.#releases.add(undefined);
   }
 
   close(): Promise<void> {
@@ -193,7 +196,8 @@ class Player {
     this.#report('handle', { id });
     const planned = this.#planned(id);
     if (planned?.wait) {
-      await this.#released.promise;
+      this.#waits += 1;
+      await Promise.race([this.#releases.atLeast(this.#waits), this.#cancelled.promise]);
       this.#cancel.signal.throwIfAborted();
     }
     if (planned?.fail === 'always' || call <= (planned?.fail ?? 0)) {
